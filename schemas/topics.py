@@ -1,0 +1,10 @@
+"""Names of the topics; a recording uses the same names for its folders."""
+
+BARS = "bars"
+JOURNAL = "journal"
+ORDERS = "orders"
+EXECUTIONS = "executions"
+DECISIONS = "decisions"
+EQUITY = "equity"
+ALERTS = "alerts"
+DEAD_LETTERS = "dead-letters"
