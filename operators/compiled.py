@@ -1,0 +1,42 @@
+"""The one way to compile a kernel.
+
+Numba's cache on disk notices a change in the file of a function, but not in the files of the functions and tables it
+calls. So the cache lives in a directory named by a hash of every source file a kernel could be made from, together with
+the versions of numba and numpy: after any edit, all kernels compile again.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numba
+import numpy
+
+F = TypeVar("F", bound=Callable[..., object])
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def _code_hash() -> str:
+    digest = hashlib.sha256(f"numba {numba.__version__} numpy {numpy.__version__}".encode())
+    for package in ("operators", "schemas"):
+        for path in sorted((_ROOT / package).rglob("*.py")):
+            digest.update(str(path.relative_to(_ROOT)).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+CODE_HASH = _code_hash()
+"""Identity of the kernels' sources; snapshots carry it."""
+
+if "NUMBA_CACHE_DIR" not in os.environ:
+    _cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sluice" / f"kernels-{CODE_HASH}"
+    numba.config.CACHE_DIR = str(_cache)
+
+
+def kernel(function: F) -> F:
+    """Compile `function` on first use: no fastmath, no Python objects, the interpreter lock released."""
+    compiled: F = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    return compiled
