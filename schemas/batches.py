@@ -1,6 +1,7 @@
 """Columnar items that flow through the graph. One item is one symbol and n >= 0 consecutive records of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,35 @@ OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 
 
 @dataclass(slots=True)
+class DeadLetters:
+    """Records that were refused, in order of arrival; n >= 0. Fields a record did not have are 0, NaN or empty.
+
+    `reason` (n,) uint8 `DeadLetter` codes; `start_ns`, `end_ns` (n,) int64; `prices` (5, n) float64; `raw` the bytes of each
+    record that could not be decoded, empty where the columns say it all.
+    """
+
+    topic: str
+    symbol: list[str]
+    reason: Codes
+    start_ns: Int64s
+    end_ns: Int64s
+    prices: Float64s
+    raw: list[bytes]
+    final: bool = False
+
+    def __len__(self) -> int:
+        return len(self.reason)
+
+
+@dataclass(slots=True)
 class BarBatch:
-    """Consecutive bars of one symbol in order of arrival.
+    """Consecutive bars of one symbol in order of arrival; n >= 0.
 
     `prices` is (5, n) float64, C-contiguous: open, high, low, close in the account's currency, volume in units traded.
     `reason` is (n,) uint8: a `DeadLetter` code given by the decoder, 0 for a bar that decoded cleanly.
-    `complete_ns`: no bar of this symbol that ends at or before this time follows (event time, ns UTC).
+    `complete_ns`: every bar of this symbol that ends at or before this time has been sent (event time, ns UTC).
     `final`: nothing follows at all; set on the last batch of a bounded recording only.
+    `refused`: records that arrived with this batch and never became bars.
     """
 
     symbol: str
@@ -29,26 +52,15 @@ class BarBatch:
     reason: Codes
     complete_ns: int
     final: bool = False
+    refused: tuple[DeadLetters, ...] = ()
 
     def __len__(self) -> int:
         return len(self.end_ns)
 
 
 @dataclass(slots=True)
-class DeadLetters:
-    """Records of one symbol that the graph refused, in order of arrival. `bytes_` holds each record as it came."""
-
-    source: str  # topic
-    symbol: str
-    reason: Codes  # (n,) DeadLetter codes
-    end_ns: Int64s  # (n,) the time the record claimed, 0 where it had none
-    bytes_: list[bytes] = field(default_factory=list)
-    final: bool = False
-
-
-@dataclass(slots=True)
 class MarketBatch:
-    """Good bars of one symbol with what the market stage computed for them.
+    """Good bars of one symbol with what the market stage computed for them; each step fills its own fields.
 
     `session` (n,) int64: index into the calendar's sessions. `minute` (n,) int64: bars since the session's open, 0 for
     the first. `features` (k, n) float64: indicator outputs, NaN while pending. `signals` (s, n) float64: one row a
@@ -66,3 +78,49 @@ class MarketBatch:
     signals: Float64s
     passed: Int64s
     verdict: Codes
+
+
+@dataclass(slots=True)
+class SliceBatch:
+    """Market slices of one symbol for the journal: `events` (n,) rows of the journal in time order, `values` (n, s) int64
+    signals in millionths, `verdicts` (n, s) uint8. `complete_ns` and `final` as in `BarBatch`."""
+
+    instrument: int
+    events: NDArray[Any]
+    values: Int64s
+    verdicts: Codes
+    complete_ns: int
+    final: bool
+
+
+@dataclass(slots=True)
+class Ticks:
+    """The clock: event times (n,) int64, rising. `complete_ns` and `final` as in `BarBatch`."""
+
+    times_ns: Int64s
+    complete_ns: int
+    final: bool = False
+
+
+@dataclass(slots=True)
+class JournalBatch:
+    """Aligned rows of one account's journal, in order; fields as in `SliceBatch`."""
+
+    events: NDArray[Any]
+    values: Int64s
+    verdicts: Codes
+    final: bool
+
+
+@dataclass(slots=True)
+class AccountBatch:
+    """What the account stage made of one batch of its journal: rows of each output and, at the end of a bounded recording, the
+    account's own figures."""
+
+    orders: NDArray[Any]
+    executions: NDArray[Any]
+    decisions: NDArray[Any]
+    equity: NDArray[Any]
+    bars: int  # slices applied so far
+    final: bool
+    account: dict[str, Any] | None

@@ -168,6 +168,4 @@ class Reason(IntEnum):
     CASH = 15
     TARGET_WITHDRAWN = 16  # an entry is cancelled because its target fell
     CARRIED_OVER = 17  # held since an earlier session
-    LATE_SLICE = 18
-    ILLEGAL_TRANSITION = 19
-    STATE_HASH = 20
+    STATE_HASH = 18

@@ -1,0 +1,1 @@
+"""The wiring: the graph, the flows that run it, and the `sluice` command line."""

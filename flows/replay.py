@@ -1,0 +1,68 @@
+"""Replay of recorded bars through the graph.
+
+As a Bytewax flow, with literal arguments:
+
+    python -m bytewax.run "flows.replay:flow('RECORDING', 'CONFIG.toml', 'OUT')"
+
+and, with progress and a table at the end, as `sluice replay`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from bytewax.dataflow import Dataflow
+
+from connectors.config_file import load_config
+from connectors.recording import BarRecording, RecordingError
+from connectors.replay_source import Progress, ReplaySource
+from connectors.results import KEY, ResultsSink
+from flows.graph import Setup, replay_graph
+from flows.summary import summarise
+from schemas.config import Config
+
+WINDOW_ROWS = 1 << 18
+"""Rows read at a time: 64 MB of a quarter of a million bars and everything computed for them. Changes no result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A replay that is ready to run."""
+
+    flow: Dataflow
+    progress: Progress
+    setup: Setup
+
+
+def prepare(
+    recording: Path, config: Config, out: Path, *, window_rows: int = WINDOW_ROWS, batch_bars: int = 0
+) -> Replay:
+    """Open the recording and build the flow. Raises `ConfigError` and `RecordingError`."""
+    setup = Setup.of(config, paper=True)
+    bars = BarRecording(recording, config.instruments)
+    if bars.interval_ns != config.interval_ns:
+        raise RecordingError(
+            f"{recording} has bars of {bars.interval_ns // 10**9} s, the configuration's bars.interval_seconds is "
+            f"{config.bars.interval_seconds}; use one that fits the other"
+        )
+    progress = Progress(Event())
+    source = ReplaySource(
+        bars,
+        setup.sessions,
+        config.account.id,
+        window_rows=window_rows,
+        batch_bars=batch_bars,
+        ignore_other_symbols=config.bars.other_symbols == "ignore",
+        progress=progress,
+    )
+    sink = ResultsSink(
+        out, len(config.instruments) + 1, config.hash, lambda results: summarise(results, setup, bars.origin, progress)
+    )
+    return Replay(replay_graph(source, sink, setup, KEY), progress, setup)
+
+
+def flow(recording: str, config: str, out: str, batch_bars: int = 0, window_rows: int = WINDOW_ROWS) -> Dataflow:
+    """The flow for `python -m bytewax.run`."""
+    return prepare(
+        Path(recording), load_config(Path(config)), Path(out), window_rows=window_rows, batch_bars=batch_bars
+    ).flow

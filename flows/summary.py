@@ -1,0 +1,190 @@
+"""Turns the rows of a complete replay into its result: Parquet tables, `summary.json`, and a table for people."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Group
+from rich.table import Table
+
+from connectors.replay_source import Progress
+from connectors.results import TABLES, Results
+from flows.audit import Finding, audit
+from flows.graph import Setup
+from schemas.codes import Stage
+from schemas.records import MICRO, Names, Record, to_arrow
+from schemas.topics import DECISIONS, EXECUTIONS, ORDERS
+
+SUMMARY = "summary.json"
+CHUNK = 1 << 17
+PRINCIPLES = {
+    "P1": "no negative cash",
+    "P2": "no conflicting positions",
+    "P3": "no overnight positions",
+    "P4": "one opening a bar and instrument",
+    "P5": "no short, ledger equals venue",
+}
+
+
+def summarise(results: Results, setup: Setup, origin: str, progress: Progress) -> None:
+    """Write the tables and `summary.json` under the output folder."""
+    config = setup.config
+    names = Names(config.account.id, config.instruments, tuple(s.name for s in config.strategies))
+    for name, model in TABLES.items():
+        _write_parquet(results.out / f"{name}.parquet", model, results.tables[name], names)
+    if results.dead_letters:
+        pq.write_table(pa.Table.from_pylist(results.dead_letters), results.out / "dead_letters.parquet")
+    else:
+        (results.out / "dead_letters.parquet").unlink(missing_ok=True)
+
+    account = results.account
+    findings = audit(
+        results.tables[ORDERS], results.tables[EXECUTIONS], account["cash"], config, setup.sessions
+    )
+    seconds = time.perf_counter() - progress.started
+    summary = {
+        "account": config.account.id,
+        "origin": origin,
+        **_figures(results, setup),
+        "principles": {key: _principle(key, finding, account) for key, finding in findings.items()},
+        "dead_letters": _by_reason(results.dead_letters),
+        "ignored_rows": progress.ignored,
+        "funnel": _funnel(account),
+        "digest": digest(results, names),
+        "config_hash": config.hash,
+        "seconds": round(seconds, 3),
+        "bars_per_second": round(account["bars"] / max(seconds, 1e-9)),
+    }
+    path = results.out / SUMMARY
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def digest(results: Results, names: Names) -> str:
+    """SHA-256 over orders and decisions in canonical form: a header that names every column and index, then the rows in order
+    of sequence, every field a little-endian int64."""
+    total = hashlib.sha256()
+    for name in (ORDERS, DECISIONS):
+        rows = results.tables[name]
+        header = [name, list(rows.dtype.names or ()), names.account, names.instruments, names.strategies]
+        total.update(json.dumps(header).encode())
+        for first in range(0, len(rows), CHUNK):
+            total.update(rows[first : first + CHUNK].tobytes())
+    return total.hexdigest()
+
+
+def _write_parquet(path: Path, model: type[Record], rows: Any, names: Names) -> None:
+    unfinished = path.with_suffix(".tmp")
+    with pq.ParquetWriter(unfinished, to_arrow(model, rows[:0], names).schema, compression="lz4") as writer:
+        for first in range(0, len(rows), CHUNK):
+            writer.write_table(to_arrow(model, rows[first : first + CHUNK], names))
+    unfinished.replace(path)
+
+
+def _figures(results: Results, setup: Setup) -> dict[str, Any]:
+    account = results.account
+    initial = int(setup.config.account.cash * MICRO)
+    after = account["equity"] - initial
+    return {
+        "bars": account["bars"],
+        "sessions": account["sessions"],
+        "sessions_flat": account["sessions"] - account["sessions_not_flat"],
+        "orders": account["orders"],
+        "cancels": account["cancels"],
+        "fills": account["fills"],
+        "fills_per_480_bars": round(480 * account["fills"] / max(account["groups"], 1), 2),
+        "bar_ends": account["groups"],
+        "pnl": after / MICRO,
+        "pnl_before_costs": (after + account["fees"] + account["costs"]) / MICRO,
+        "fees": account["fees"] / MICRO,
+        "spread_and_slippage": account["costs"] / MICRO,
+        "equity": account["equity"] / MICRO,
+        "max_drawdown": account["max_drawdown"] / MICRO,
+        "max_drawdown_share": round(account["max_drawdown"] / max(account["peak_equity"], 1), 6),
+        "capital_use": round(account["capital_use"] / MICRO / max(account["groups"], 1), 4),
+    }
+
+
+def _principle(key: str, finding: Finding, account: dict[str, Any]) -> dict[str, Any]:
+    """Held where the recount finds nothing and the account itself saw nothing."""
+    seen = account["breaches"][int(key[1:])]
+    return {
+        "name": PRINCIPLES[key],
+        "held": finding.held and seen == 0,
+        "breaches": max(finding.breaches, seen),
+        "evidence": finding.evidence,
+    }
+
+
+def _funnel(account: dict[str, Any]) -> dict[str, Any]:
+    refused = {stage.name.lower(): account["refused"][stage] for stage in Stage if account["refused"][stage]}
+    return {
+        "bars": account["bars"],
+        "signals": account["signals"],
+        "passed_filter": account["signals_passed"],
+        "refused_by_filter": {
+            "noise": account["signals_noise"],
+            "cooldown": account["signals_cooldown"],
+            "invalid": account["signals_invalid"],
+        },
+        "targets": account["targets"],
+        "refused_by_gate": refused,
+        "orders": account["orders"],
+        "fills": account["fills"],
+    }
+
+
+def _by_reason(letters: list[dict[str, Any]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for row in letters:
+        counts[row["reason"]] = counts.get(row["reason"], 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def show(summary: dict[str, Any], out: Path) -> Group:
+    """The summary as tables for a terminal."""
+    figures = Table(title=f"{summary['account']}: {summary['origin']}", title_justify="left", show_header=False)
+    figures.add_column(style="bold")
+    figures.add_column(justify="right")
+    for label, value in (
+        ("bars", f"{summary['bars']:,}"),
+        ("sessions, flat at the close", f"{summary['sessions']:,}, {summary['sessions_flat']:,}"),
+        ("orders, fills", f"{summary['orders']:,}, {summary['fills']:,}"),
+        ("fills per 480 bars", f"{summary['fills_per_480_bars']:,.2f}"),
+        ("P&L before costs", f"{summary['pnl_before_costs']:,.2f}"),
+        ("P&L after costs", f"{summary['pnl']:,.2f}"),
+        ("maximum drawdown", f"{summary['max_drawdown']:,.2f} ({summary['max_drawdown_share']:.2%})"),
+        ("capital in use", f"{summary['capital_use']:.1%}"),
+        ("seconds, bars a second", f"{summary['seconds']:,.2f}, {summary['bars_per_second']:,}"),
+        ("digest", summary["digest"][:16]),
+    ):
+        figures.add_row(label, value)
+
+    principles = Table(title="Principles", title_justify="left")
+    for column in ("", "", "held", "evidence"):
+        principles.add_column(column)
+    for key, row in summary["principles"].items():
+        held = "[green]yes[/]" if row["held"] else f"[red]NO, {row['breaches']} times[/]"
+        principles.add_row(key, row["name"], held, row["evidence"])
+
+    funnel = Table(title="From bars to fills", title_justify="left", show_header=False)
+    funnel.add_column()
+    funnel.add_column(justify="right")
+    funnel.add_column(style="dim")
+    said = summary["funnel"]
+    for label, key, less in (
+        ("bars", "bars", summary["dead_letters"]),
+        ("signals beyond neutral", "signals", {}),
+        ("passed the filter", "passed_filter", said["refused_by_filter"]),
+        ("changes of target", "targets", {}),
+        ("orders", "orders", said["refused_by_gate"]),
+        ("fills", "fills", {}),
+    ):
+        lost = ", ".join(f"{reason} {count:,}" for reason, count in less.items() if count)
+        funnel.add_row(label, f"{said[key]:,}", f"refused: {lost}" if lost else "")
+    return Group(figures, principles, funnel, f"results in {out}")

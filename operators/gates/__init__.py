@@ -1,0 +1,56 @@
+"""The gates, one file each, in one fixed order of authority.
+
+A gate judges an *entry*: an increase of `quantity` lots of instrument `i` at `price`. It answers with the quantity it allows,
+a reason, and the two numbers it compared, so that a decision can be read without the code:
+
+    judge(state, rules, i, quantity, price) -> (allowed, reason, observed, limit)
+
+Exits never come here: no gate can refuse to reduce. Every limit is written "allow if 0 < x <= limit" in integers, so there is
+no value that passes by not comparing.
+"""
+
+from operators.compiled import kernel
+from operators.gates import cash, conflict, frequency, freshness, session, size
+from schemas.codes import Outcome, Reason, Stage
+
+
+@kernel
+def judge_entry(state, rules, i, quantity, price):  # type: ignore[no-untyped-def]
+    """All gates in order. Returns (stage that decided, outcome, reason, allowed, observed, limit).
+
+    The first refusal ends the judgement. A reduction goes on to the next gate with what is left, and the last gate that
+    reduced is named.
+    """
+    wanted = quantity
+    stage, reason, observed, limit = Stage.ALLOCATION, Reason.TARGET, quantity, quantity
+
+    allowed, why, seen, most = session.judge(state, rules, i, quantity, price)
+    if allowed == 0:
+        return Stage.SESSION, Outcome.REFUSED, why, 0, seen, most
+
+    allowed, why, seen, most = freshness.judge(state, rules, i, quantity, price)
+    if allowed == 0:
+        return Stage.FRESHNESS, Outcome.REFUSED, why, 0, seen, most
+
+    allowed, why, seen, most = conflict.judge(state, rules, i, quantity, price)
+    if allowed == 0:
+        return Stage.CONFLICT, Outcome.REFUSED, why, 0, seen, most
+
+    allowed, why, seen, most = frequency.judge(state, rules, i, quantity, price)
+    if allowed == 0:
+        return Stage.FREQUENCY, Outcome.REFUSED, why, 0, seen, most
+
+    allowed, why, seen, most = size.judge(state, rules, i, quantity, price)
+    if allowed == 0:
+        return Stage.SIZE, Outcome.REFUSED, why, 0, seen, most
+    if allowed < quantity:
+        quantity, stage, reason, observed, limit = allowed, Stage.SIZE, why, seen, most
+
+    allowed, why, seen, most = cash.judge(state, rules, i, quantity, price)
+    if allowed == 0:
+        return Stage.CASH, Outcome.REFUSED, why, 0, seen, most
+    if allowed < quantity:
+        quantity, stage, reason, observed, limit = allowed, Stage.CASH, why, seen, most
+
+    outcome = Outcome.APPROVED if quantity == wanted else Outcome.REDUCED
+    return stage, outcome, reason, quantity, observed, limit

@@ -1,0 +1,35 @@
+"""Cash gate: the worst case of a buy, its collar and fees, is paid from cash that nothing else has reserved.
+
+Cash, never equity. What is left of the wish is approved; less than the least order is refused.
+"""
+
+from operators.compiled import kernel
+from operators.paper_venue import fee_per_unit
+from schemas.codes import Reason
+from schemas.records import MICRO
+
+
+@kernel
+def limit_price(price, limits):  # type: ignore[no-untyped-def]
+    """The collar: the highest price a buy decided at `price` may pay."""
+    return price + price * limits.collar // MICRO
+
+
+@kernel
+def worst_cost(quantity, limit, limits):  # type: ignore[no-untyped-def]
+    """Most that buying `quantity` under `limit` can cost, fees included."""
+    return quantity * (limit + fee_per_unit(limit, limits))
+
+
+@kernel
+def judge(state, rules, i, quantity, price):  # type: ignore[no-untyped-def]
+    limits = rules.limits[0]
+    account = state.account[0]
+    free = account.cash - account.reserved - account.cash // MICRO * limits.buffer_share
+    each = worst_cost(1, limit_price(price, limits), limits)
+    most = max(free, 0) // each
+    if quantity <= most:
+        return quantity, Reason.NONE, quantity * each, free
+    if most * price < limits.min_order_value:
+        return 0, Reason.CASH, quantity * each, free
+    return most, Reason.CASH, quantity * each, free

@@ -1,0 +1,110 @@
+"""The life of an order as a table.
+
+`TRANSITIONS[state][event]` is the next state; a pair that is not in it is illegal: the state does not move. Quantity does not
+depend on this table: it moves by execution alone, also where a fill comes late.
+"""
+
+import numpy as np
+
+from operators.compiled import kernel
+from schemas.codes import OrderEvent as E
+from schemas.codes import OrderState as S
+
+ILLEGAL = -1
+
+_ENDS = {E.CANCEL: S.CANCELLED, E.EXPIRE: S.EXPIRED}
+_FILLS = {E.FILL: S.PARTIAL, E.FILL_LAST: S.FILLED}
+_OPEN = {
+    **_FILLS,
+    **_ENDS,
+    E.CANCEL_REQUEST: S.PENDING_CANCEL,
+    E.REPLACE_REQUEST: S.PENDING_REPLACE,
+    E.SUSPEND: S.SUSPENDED,
+    E.REPLACE: S.REPLACED,
+    E.LOSE: S.UNKNOWN,
+}
+_LATE = {E.FILL: "keep", E.FILL_LAST: "keep"}  # applied to the position and flagged, the life is over
+
+TRANSITIONS: dict[S, dict[E, S]] = {
+    S.NONE: {},
+    S.CREATED: {E.SUBMIT: S.SUBMITTED, E.DENY: S.DENIED},
+    S.SUBMITTED: {
+        **_FILLS,
+        **_ENDS,
+        E.ACCEPT: S.WORKING,
+        E.REJECT: S.REJECTED,
+        E.LOSE: S.UNKNOWN,
+        E.CANCEL_REQUEST: S.PENDING_CANCEL,
+    },
+    S.UNKNOWN: {
+        **_FILLS,
+        **_ENDS,
+        E.ACCEPT: S.WORKING,
+        E.REJECT: S.REJECTED,
+        E.SUSPEND: S.SUSPENDED,
+        E.REPLACE: S.REPLACED,
+        E.CANCEL_REQUEST: S.PENDING_CANCEL,
+    },
+    S.WORKING: {**_OPEN, E.REJECT: S.REJECTED},
+    S.PARTIAL: _OPEN,
+    S.PENDING_CANCEL: {
+        E.FILL: S.PENDING_CANCEL,
+        E.FILL_LAST: S.FILLED,
+        **_ENDS,
+        E.ACCEPT: S.PENDING_CANCEL,
+        E.CANCEL_REFUSED: S.WORKING,
+        E.LOSE: S.UNKNOWN,
+    },
+    S.PENDING_REPLACE: {
+        E.FILL: S.PENDING_REPLACE,
+        E.FILL_LAST: S.FILLED,
+        **_ENDS,
+        E.REPLACE: S.REPLACED,
+        E.REPLACE_REFUSED: S.WORKING,
+        E.LOSE: S.UNKNOWN,
+    },
+    S.SUSPENDED: {**_FILLS, **_ENDS, E.ACCEPT: S.WORKING},
+    S.FILLED: {},
+    S.DENIED: {},
+    S.REJECTED: {},
+    S.CANCELLED: {e: S.CANCELLED for e in _LATE},
+    S.EXPIRED: {e: S.EXPIRED for e in _LATE},
+    S.REPLACED: {e: S.REPLACED for e in _LATE},
+}
+
+NEXT_STATE = np.full((len(S), len(E)), ILLEGAL, np.int64)
+for _state, _row in TRANSITIONS.items():
+    for _event, _next in _row.items():
+        NEXT_STATE[_state, _event] = _next
+
+LIVE = np.zeros(len(S), np.bool_)
+"""States in which an order could still fill."""
+for _state in (
+    S.CREATED,
+    S.SUBMITTED,
+    S.UNKNOWN,
+    S.WORKING,
+    S.PARTIAL,
+    S.PENDING_CANCEL,
+    S.PENDING_REPLACE,
+    S.SUSPENDED,
+):
+    LIVE[_state] = True
+
+
+@kernel
+def advance(order, event):  # type: ignore[no-untyped-def]
+    """Move the order's life by `event`. False, and nothing moves, where the table has no such transition."""
+    following = NEXT_STATE[order.state, event]
+    if following == ILLEGAL:
+        return False
+    if following == S.WORKING and order.cumulative > 0:
+        following = S.PARTIAL  # back from a refused cancel or a suspension: what was filled stays filled
+    order.state = following
+    return True
+
+
+@kernel
+def is_live(order):  # type: ignore[no-untyped-def]
+    """Could this order still fill?"""
+    return LIVE[order.state]

@@ -1,0 +1,323 @@
+"""The configuration of one deployment: one TOML file, one account.
+
+Every key is checked when the file is read. Unknown keys are refused, no limit that guards money has a default, and an error
+names the file, the key, the value and what is allowed.
+"""
+
+import datetime as dt
+import hashlib
+import tomllib
+from collections.abc import Callable, Mapping
+from decimal import ROUND_FLOOR, Decimal
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from schemas.records import MICRO
+
+NS = 1_000_000_000
+MINUTE_NS = 60 * NS
+MAX_MONEY = 900_000_000
+"""Largest sum of money: times ten thousand, in millionths, it still fits 63 bits, so no product in the account overflows."""
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the message says where and why."""
+
+
+def _decimal(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Decimal(value)
+    return value
+
+
+Number = Annotated[Decimal, BeforeValidator(_decimal), Field(allow_inf_nan=False)]
+Money = Annotated[Number, Field(gt=0, le=MAX_MONEY, decimal_places=6)]
+Fee = Annotated[Number, Field(ge=0, le=1000, decimal_places=6)]
+Share = Annotated[Number, Field(gt=0, le=1, decimal_places=6)]
+Fraction = Annotated[Number, Field(ge=0, lt=1, decimal_places=6)]
+Name = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/^-]*$")]
+
+
+class Section(BaseModel):
+    """Base of all sections: strict and closed."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Account(Section):
+    id: Name = Field(description="name of the account; part of every client order id")
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3,5}$")] = Field(description="currency of prices and cash")
+    cash: Money = Field(description="cash at the start")
+
+
+class Calendar(Section):
+    exchange: str = Field(description="exchange calendar, such as XNYS or 24/7")
+    first: dt.date = Field(description="first day that exists for this deployment")
+    last: dt.date = Field(description="last day that exists; a bar beyond it is refused")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.first > self.last:
+            raise ValueError("first must not be after last")
+        return self
+
+
+class Bars(Section):
+    interval_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(description="length of a bar")
+    jump_limit: Annotated[Number, Field(gt=0, le=10)] = Field(description="largest believed change from bar to bar")
+    max_gap_bars: Annotated[int, Field(ge=1, le=1_000_000)] = Field(description="largest believed gap, in bars")
+    max_price: Annotated[Number, Field(gt=0, le=1_000_000)] = Field(description="larger prices are refused")
+    max_volume: Annotated[Number, Field(gt=0, le=10**12)] = Field(description="larger volumes are refused")
+    other_symbols: Literal["refuse", "ignore"] = Field(description="bars of symbols that are not instruments")
+
+
+class Tier(Section):
+    probability: Annotated[Number, Field(gt=Decimal("0.5"), le=1)] = Field(description="entered at or above this")
+    instrument: Name
+    weight: Share = Field(description="share of the strategy's capital")
+
+
+class Family(Section):
+    """Instruments that move with or against one index. Bull and bear sides are never held together."""
+
+    name: Name
+    bull: tuple[Tier, ...] = Field(description="tiers by rising probability")
+    bear: tuple[Tier, ...] = Field(description="tiers by rising probability of a fall")
+    hysteresis: Annotated[Number, Field(ge=0, lt=Decimal("0.5"))] = Field(
+        description="a tier is left only this far below its probability"
+    )
+
+    @model_validator(mode="after")
+    def _sides(self) -> Self:
+        for name, tiers in (("bull", self.bull), ("bear", self.bear)):
+            steps = [t.probability for t in tiers]
+            if steps != sorted(set(steps)):
+                raise ValueError(f"{name}: probabilities must rise from tier to tier")
+        both = {t.instrument for t in self.bull} & {t.instrument for t in self.bear}
+        if both:
+            raise ValueError(f"{', '.join(sorted(both))} cannot be on both sides")
+        if not self.bull and not self.bear:
+            raise ValueError("needs at least one tier in bull or bear")
+        return self
+
+
+class Filter(Section):
+    cooldown: Annotated[int, Field(ge=0, le=10_000)] = Field(description="bars between leaving a side and entering one")
+    noise_factor: Annotated[Number, Field(ge=0, le=10)] = Field(description="times the measured noise; 0 lets all pass")
+    noise_window: Annotated[int, Field(ge=10, le=500)] = Field(description="bars over which noise is measured")
+    min_score: Annotated[Number, Field(ge=0, le=1)] = Field(description="weakest score that may enter")
+
+
+class Strategy(Section):
+    name: Name
+    kind: str = Field(description="a registered strategy")
+    parameters: dict[str, Number] = Field(description="parameters of the strategy")
+    signals: tuple[Name, ...] = Field(min_length=1, description="instruments whose bars it reads")
+    family: Name | None = Field(
+        default=None, description="family it trades; without one it trades the instruments it reads"
+    )
+    capital_share: Share = Field(description="share of equity, divided equally over `signals`")
+    filter: Filter
+
+
+class SessionGate(Section):
+    entries_stop_minutes: Annotated[int, Field(ge=1, le=600)] = Field(description="before the close: no entries")
+    cancel_entries_minutes: Annotated[int, Field(ge=1, le=600)] = Field(description="before the close: entries cancelled")
+    exits_begin_minutes: Annotated[int, Field(ge=1, le=600)] = Field(description="before the close: everything is sold")
+    flat_by_seconds: Annotated[int, Field(ge=0, le=36_000)] = Field(description="before the close: flat at the latest")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        steps = (self.entries_stop_minutes, self.cancel_entries_minutes, self.exits_begin_minutes)
+        if list(steps) != sorted(steps, reverse=True) or self.exits_begin_minutes * 60 <= self.flat_by_seconds:
+            raise ValueError(
+                "must fall in this order: entries_stop_minutes, cancel_entries_minutes, exits_begin_minutes, flat_by_seconds"
+            )
+        return self
+
+
+class FreshnessGate(Section):
+    max_age_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(description="no entry on an older last bar")
+
+
+class ConflictGate(Section):
+    two_of_one_side: Literal["allow", "refuse"] = Field(description="two instruments of one side of a family at once")
+
+
+class FrequencyGate(Section):
+    """More openings than these, by instrument, switch it off until `release`."""
+
+    openings_per_window: Annotated[int, Field(ge=1, le=16)]
+    window_minutes: Annotated[int, Field(ge=1, le=1440)]
+    openings_per_day: Annotated[int, Field(ge=1, le=100_000)]
+    release: Literal["operator", "next_session"]
+
+
+class SizeGate(Section):
+    max_position_value: Money = Field(description="largest position at its entry")
+    max_position_share: Share = Field(description="largest position as a share of equity")
+    max_positions: Annotated[int, Field(ge=1, le=10_000)]
+    max_volume_share: Share = Field(description="largest order as a share of the last bar's volume")
+    min_order_value: Money = Field(description="smaller entries are not worth their costs")
+
+
+class CashGate(Section):
+    buffer_share: Fraction = Field(description="share of cash that stays")
+    collar: Annotated[Number, Field(gt=0, le=Decimal("0.2"), decimal_places=6)] = Field(
+        description="limit of a buy above its reference price; the worst case that is paid"
+    )
+
+
+class Gates(Section):
+    session: SessionGate
+    freshness: FreshnessGate
+    conflict: ConflictGate
+    frequency: FrequencyGate
+    size: SizeGate
+    cash: CashGate
+
+
+class Allocation(Section):
+    min_weight_change: Share = Field(description="a weight of a strategy moves its target only in steps this large")
+
+
+class Orders(Section):
+    entry_lifetime_bars: Annotated[int, Field(ge=1, le=1000)] = Field(description="an unfilled entry expires after this")
+
+
+class PaperVenue(Section):
+    half_spread: Fraction = Field(description="of the price, paid on each side")
+    slippage: Fraction = Field(description="of the price, paid on each side")
+    commission_per_unit: Fee
+    commission_share: Fraction = Field(description="of the traded value")
+    participation: Share = Field(description="largest share of a bar's volume that fills")
+
+
+class Config(Section):
+    """All of it."""
+
+    account: Account
+    calendar: Calendar
+    bars: Bars
+    instruments: tuple[Name, ...] = Field(min_length=1, max_length=1000)
+    families: tuple[Family, ...] = ()
+    strategies: tuple[Strategy, ...] = Field(min_length=1, max_length=64)
+    allocation: Allocation
+    gates: Gates
+    orders: Orders
+    venue: PaperVenue
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _distinct("instruments", self.instruments)
+        _distinct("families", [f.name for f in self.families])
+        _distinct("strategies", [s.name for s in self.strategies])
+        seen: dict[str, str] = {}
+        for family in self.families:
+            for symbol in {t.instrument for t in (*family.bull, *family.bear)}:
+                if symbol not in self.instruments:
+                    raise ValueError(f"families.{family.name}: {symbol!r} is not in instruments")
+                if symbol in seen:
+                    raise ValueError(f"families.{family.name}: {symbol!r} is already in family {seen[symbol]!r}")
+                seen[symbol] = family.name
+        for s in self.strategies:
+            for symbol in s.signals:
+                if symbol not in self.instruments:
+                    raise ValueError(f"strategies.{s.name}.signals: {symbol!r} is not in instruments")
+            if s.family is not None and s.family not in {f.name for f in self.families}:
+                raise ValueError(f"strategies.{s.name}.family: {s.family!r} is not in families")
+            if s.family is not None and len(s.signals) != 1:
+                raise ValueError(f"strategies.{s.name}.signals: a strategy on a family reads exactly one instrument")
+        total = sum(s.capital_share for s in self.strategies)
+        if total > 1:
+            raise ValueError(f"strategies: capital_share adds up to {total}; at most 1 is allowed")
+        return self
+
+    @property
+    def interval_ns(self) -> int:
+        return self.bars.interval_seconds * NS
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the meaning of the file: comments and layout do not count."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def _distinct(key: str, names: "tuple[str, ...] | list[str]") -> None:
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice:
+        raise ValueError(f"{key}: {', '.join(twice)} given twice")
+
+
+def micro(value: Decimal) -> int:
+    """Millionths, towards minus infinity: a limit never grows by rounding."""
+    return int((value * MICRO).to_integral_value(ROUND_FLOOR))
+
+
+def _section_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The section a location points into, to name its keys."""
+    current: Any = model
+    for step in loc:
+        if isinstance(step, int):
+            continue
+        field = current.model_fields.get(step) if isinstance(current, type) and issubclass(current, BaseModel) else None
+        if field is None:
+            return None
+        current = field.annotation
+        for inner in getattr(current, "__args__", ()):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                current = inner
+    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+
+
+def _explain(where: str, error: ValidationError) -> str:
+    lines = []
+    for item in error.errors(include_url=False):
+        loc = item["loc"]
+        key = ".".join(str(step) for step in loc) or "(whole file)"
+        section = _section_at(Config, loc[:-1])
+        field = section.model_fields.get(str(loc[-1])) if section and loc else None
+        about = f" ({field.description})" if field is not None and field.description else ""
+        match item["type"]:
+            case "extra_forbidden":
+                known = ", ".join(section.model_fields) if section else "none"
+                lines.append(f"{where}: {key}: unknown key; known here: {known}")
+            case "missing":
+                lines.append(f"{where}: {key}: missing and has no default{about}")
+            case "value_error":
+                lines.append(f"{where}: {key}: {item['ctx']['error']}")
+            case _:
+                value = item["input"]
+                shown = str(value) if isinstance(value, Decimal) else repr(value)
+                lines.append(f"{where}: {key}: {shown} is not allowed; {item['msg'][0].lower()}{item['msg'][1:]}{about}")
+    return "\n".join(lines)
+
+
+def _tuples(value: Any) -> Any:
+    """TOML arrays as tuples, which the models hold."""
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return value
+
+
+def parse_config(data: Mapping[str, Any], where: str = "configuration") -> Config:
+    """A configuration from a mapping. Raises `ConfigError`."""
+    try:
+        return Config.model_validate(_tuples(dict(data)))
+    except ValidationError as error:
+        raise ConfigError(_explain(where, error)) from None
+
+
+T = TypeVar("T")
+
+
+def read_toml(text: str, where: str, parse: Callable[[Mapping[str, Any], str], T]) -> T:
+    """Parse TOML with exact decimals, then `parse` it. Raises `ConfigError`."""
+    try:
+        data = tomllib.loads(text, parse_float=Decimal)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}: not valid TOML: {error}") from None
+    return parse(data, where)
