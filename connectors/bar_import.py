@@ -168,27 +168,59 @@ def import_bars(
     start.
 
     Raises BarImportError; then `recording` does not exist.
-    """ _refuse_options(recording, interval_ns, stamped, zone, unit, columns) files = _files(source) if symbol
-    is not None and len(files) > 1: raise BarImportError(f"{source} holds {len(files)} files: they cannot all
-    be {symbol}; leave symbol out") report = ImportReport(recording) if source.is_dir(): ignored =
-    sorted(p.name for p in source.iterdir() if p not in files and not p.name.startswith(".")) if ignored:
-    report.assumptions.append(f"ignored, neither CSV nor Parquet: {', '.join(ignored)}") origin = origin or
-    f"imported from {source.name}" parameters = {"columns": dict(columns or {}), "stamped": stamped, "zone":
-    zone, "unit": unit} work = recording.parent / f".{recording.name}.importing" shutil.rmtree(work,
-    ignore_errors=True)  # what an import that was killed left behind staged, finished = work / "staged", work
-    / "finished" try: create_recording(staged, interval_ns, origin) create_recording(finished, interval_ns,
-    origin, parameters) dead_parts = 0 for path in files: reader = _FileReader(path, columns or {}, stamped,
-    zone, unit, symbol, interval_ns, report) for bars, dead in reader.batches(): report.rows += bars.height +
-    dead.height day = pl.col("start_ns").dt.date() inside = bars.filter(day >= (first or date.min), day <=
-    (last or date.max)) report.outside_dates += bars.height - inside.height report.recorded += inside.height
-    if inside.height: write_bars(staged, inside) _count(report, inside, dead) if dead.height: folder =
-    finished / f"topic={DEAD_LETTERS}" folder.mkdir(exist_ok=True) dead.write_parquet(folder /
-    f"part-{dead_parts:06d}.parquet", compression="zstd") dead_parts += 1 report.files += 1 if report.recorded
-    == 0: raise BarImportError(_why_nothing(source, report, first, last, finished)) symbols = sorted(s.symbol
-    for s in report.symbols.values() if s.rows > sum(s.refused.values())) _merge_days(staged, finished,
-    symbols) _judge(finished, symbols, sessions, judge, report) if recording.is_dir(): recording.rmdir()  # it
-    is empty, or this would have been refused finished.rename(recording) finally: shutil.rmtree(work,
-    ignore_errors=True) return report
+    """
+    _refuse_options(recording, interval_ns, stamped, zone, unit, columns)
+    files = _files(source)
+    if symbol is not None and len(files) > 1:
+        raise BarImportError(
+            f"{source} holds {len(files)} files: they cannot all be {symbol}; leave symbol out"
+        )
+    report = ImportReport(recording)
+    if source.is_dir():
+        ignored = sorted(p.name for p in source.iterdir() if p not in files and not p.name.startswith("."))
+        if ignored:
+            report.assumptions.append(f"ignored, neither CSV nor Parquet: {', '.join(ignored)}")
+    origin = origin or f"imported from {source.name}"
+    parameters = {"columns": dict(columns or {}), "stamped": stamped, "zone": zone, "unit": unit}
+    work = recording.parent / f".{recording.name}.importing"
+    shutil.rmtree(work, ignore_errors=True)  # what an import that was killed left behind
+    staged, finished = work / "staged", work / "finished"
+    try:
+        create_recording(staged, interval_ns, origin)
+        create_recording(finished, interval_ns, origin, parameters)
+        dead_parts = 0
+        assumed: dict[str, list[str]] = {}
+        for path in files:
+            reader = _FileReader(path, columns or {}, stamped, zone, unit, symbol, interval_ns, assumed)
+            for bars, dead in reader.batches():
+                report.rows += bars.height + dead.height
+                day = pl.col("start_ns").dt.date()
+                inside = bars.filter(day >= (first or date.min), day <= (last or date.max))
+                report.outside_dates += bars.height - inside.height
+                report.recorded += inside.height
+                if inside.height:
+                    write_bars(staged, inside)
+                _count(report, inside, dead)
+                if dead.height:
+                    folder = finished / f"topic={DEAD_LETTERS}"
+                    folder.mkdir(exist_ok=True)
+                    dead.write_parquet(folder / f"part-{dead_parts:06d}.parquet", compression="zstd")
+                    dead_parts += 1
+            report.files += 1
+        for what, names in assumed.items():
+            where = "every file" if len(names) == len(files) > 1 else ", ".join(names)
+            report.assumptions.append(f"{where}: {what}")
+        if report.recorded == 0:
+            raise BarImportError(_why_nothing(source, report, first, last, finished))
+        symbols = sorted(s.symbol for s in report.symbols.values() if s.rows > sum(s.refused.values()))
+        _merge_days(staged, finished, symbols)
+        _judge(finished, symbols, sessions, judge, report)
+        if recording.is_dir():
+            recording.rmdir()  # it is empty, or this would have been refused
+        finished.rename(recording)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return report
 
 
 def _refuse_options(
@@ -209,7 +241,9 @@ def _refuse_options(
         raise BarImportError(f"unit: {unit!r} is not known; one of {', '.join(_UNITS)}")
     for name, part in (columns or {}).items():
         if part not in _GUESSES:
-            raise BarImportError(f"columns: {name}={part}: no such part of a bar; one of {', '.join(_GUESSES)}")
+            raise BarImportError(
+                f"columns: {name}={part}: no such part of a bar; one of {', '.join(_GUESSES)}"
+            )
     if zone is not None:
         zones = zoneinfo.available_timezones()
         if zone not in zones:
@@ -220,7 +254,9 @@ def _refuse_options(
 
 def _files(source: Path) -> list[Path]:
     if source.is_dir():
-        files = sorted(p for p in source.iterdir() if p.suffix.lower() in (".csv", ".parquet") and p.is_file())
+        files = sorted(
+            p for p in source.iterdir() if p.suffix.lower() in (".csv", ".parquet") and p.is_file()
+        )
         if not files:
             raise BarImportError(f"{source} holds no .csv or .parquet file")
         return files
@@ -243,13 +279,13 @@ class _FileReader:
         unit: str | None,
         symbol: str | None,
         interval_ns: int,
-        report: ImportReport,
+        assumed: dict[str, list[str]],
     ) -> None:
         self.path = path
         self.zone = zone
         self.unit = unit
         self.interval_ns = interval_ns
-        self.report = report
+        self.assumed = assumed
         self.zone_was_checked = False
         self.names, self.frame = self._open()
         self.columns = self._parts(columns, stamped)
@@ -259,10 +295,10 @@ class _FileReader:
             )
         self.symbol = symbol or path.stem
         if self.columns.symbol is None and symbol is None:
-            self._assume(f"symbol {self.symbol}, from the file name")
+            self._assume("the symbol is the file's name")
 
     def _assume(self, what: str) -> None:
-        self.report.assumptions.append(f"{self.path.name}: {what}")
+        self.assumed.setdefault(what, []).append(self.path.name)
 
     def _open(self) -> tuple[list[str], pl.LazyFrame]:
         try:
@@ -287,7 +323,7 @@ class _FileReader:
             has_header=False,
             skip_rows=1,
             separator=separator,
-            schema={name: pl.String for name in (*names, *_SURPLUS)},
+            schema=dict.fromkeys((*names, *_SURPLUS), pl.String),
             encoding="utf8-lossy",
             truncate_ragged_lines=True,
             missing_columns="insert",
@@ -329,10 +365,14 @@ class _FileReader:
             if part not in found:
                 raise BarImportError(f"{self.path} has no column for {part}; it has {', '.join(self.names)}")
         if "time" in times and len(times) > 1:
-            raise BarImportError(f"{self.path}: both {found[times[0]]} and {found['time']} are said to be times")
+            raise BarImportError(
+                f"{self.path}: both {found[times[0]]} and {found['time']} are said to be times"
+            )
         said = times[0] if times[0] != "time" else None
         if len(times) == 1 and said and stamped and said != stamped:
-            raise BarImportError(f"{self.path}: column {found[said]} is the {said} of a bar, stamped says {stamped}")
+            raise BarImportError(
+                f"{self.path}: column {found[said]} is the {said} of a bar, stamped says {stamped}"
+            )
         if said is None and stamped is None:
             self._assume(f"times in {found['time']} are the start of a bar")
         if found[times[0]] == "date and time":
@@ -426,7 +466,9 @@ class _FileReader:
         ).filter(good)
         wrong = frame.filter(~good)
         records = [
-            json.dumps({k: v for k, v in row.items() if v is not None or k in self.names}, default=str).encode()
+            json.dumps(
+                {k: v for k, v in row.items() if v is not None or k in self.names}, default=str
+            ).encode()
             for row in wrong.drop(_ROW).iter_rows(named=True)
         ]
         dead = pl.DataFrame(
@@ -480,9 +522,8 @@ class _FileReader:
         finite = given.set(~given.is_finite().fill_null(False), None)
         scale = _UNITS[self._unit_of(finite)]
         whole = finite.floor()
-        return _scaled(whole.cast(pl.Int64, strict=False), scale) + ((finite - whole) * scale).round(0).cast(
-            pl.Int64, strict=False
-        )
+        rest = ((finite - whole) * scale).round(0).cast(pl.Int64, strict=False)
+        return _scaled(whole.cast(pl.Int64, strict=False), scale) + rest
 
     def _from_text(self, given: pl.Series) -> _Instants:
         words = given.str.strip_chars()
@@ -519,13 +560,18 @@ class _FileReader:
             self._refuse_missing_zone(given, naive)
             here = parsed["without"].zip_with(naive, none)
             if self.zone is None:
-                fault = pl.Series(["a time without a zone"]).new_from_index(0, len(given)).zip_with(naive, fault)
+                fault = (
+                    pl.Series(["a time without a zone"]).new_from_index(0, len(given)).zip_with(naive, fault)
+                )
             else:
-                lost = pl.Series([f"no time in {self.zone}, or two"]).new_from_index(0, len(given))
+                twice = f"no time in {self.zone}, or two"
+                lost = pl.Series([twice]).new_from_index(0, len(given))
                 fault = lost.zip_with(naive & here.is_not_null(), fault)
                 ns = ns.zip_with(~naive, self._localised(here))
         if is_number.any():
-            digits = words.zip_with(is_number, pl.Series([None], dtype=pl.String).new_from_index(0, len(given)))
+            digits = words.zip_with(
+                is_number, pl.Series([None], dtype=pl.String).new_from_index(0, len(given))
+            )
             integers = digits.cast(pl.Int64, strict=False)
             if integers.null_count() == digits.null_count():
                 epoch = _scaled(integers, _UNITS[self._unit_of(integers)])
@@ -547,10 +593,15 @@ class _FileReader:
 
     def _refuse_missing_zone(self, given: pl.Series, naive: pl.Series) -> None:
         """A file of times without a zone needs one; a single such row among others is that row's fault."""
-        if self.zone is None and not self.zone_was_checked and 2 * int(naive.sum()) >= given.drop_nulls().len() > 0:
+        if (
+            self.zone is None
+            and not self.zone_was_checked
+            and 2 * int(naive.sum()) >= given.drop_nulls().len() > 0
+        ):
             example = given.filter(naive)[0]
             raise BarImportError(
-                f"{self.path}: times such as {example} carry no zone; say which, for example UTC or America/New_York"
+                f"{self.path}: times such as {example} carry no zone; say which, "
+                f"for example UTC or America/New_York"
             )
         self.zone_was_checked = True
 
@@ -566,7 +617,8 @@ class _FileReader:
                     break
             else:
                 raise BarImportError(
-                    f"{self.path}: times such as {numbers.drop_nulls()[0]} could be in any unit; say s, ms, us or ns"
+                    f"{self.path}: times such as {numbers.drop_nulls()[0]} could be in any unit; "
+                    f"say s, ms, us or ns"
                 )
             self._assume(f"times are in {self.unit} since 1970, by their size")
         return self.unit
@@ -597,7 +649,9 @@ def _why_nothing(
         return f"{source} holds no rows"
     if report.outside_dates:
         return f"{source}: none of {report.rows} rows lies from {first or 'the start'} to {last or 'the end'}"
-    dead = pl.read_parquet(finished / f"topic={DEAD_LETTERS}" / "part-000000.parquet", n_rows=1).row(0, named=True)
+    dead = pl.read_parquet(finished / f"topic={DEAD_LETTERS}" / "part-000000.parquet", n_rows=1).row(
+        0, named=True
+    )
     record = dead["record"].decode()
     return (
         f"{source}: none of {report.rows} rows is a bar; the first, row {dead['row']} of {dead['file']}: "
@@ -630,7 +684,9 @@ def _judge(
                 continue
             found = report.symbols[rows.symbol]
             reasons, session, minute = judge(
-                BarBatch(rows.symbol, rows.start_ns, rows.end_ns, rows.prices, rows.reason, int(rows.end_ns.max()))
+                BarBatch(
+                    rows.symbol, rows.start_ns, rows.end_ns, rows.prices, rows.reason, int(rows.end_ns.max())
+                )
             )
             for code, count in enumerate(np.bincount(reasons)):
                 if code and count:
@@ -670,7 +726,16 @@ def report_table(report: ImportReport) -> Table:
     table = Table(title=f"{report.recorded:,} bars in {report.recording.name}")
     for heading in ("symbol", "first", "last"):
         table.add_column(heading)
-    for heading in ("rows", "accepted", "duplicates", "gaps", "missing", "largest gap", "sessions", "half days"):
+    for heading in (
+        "rows",
+        "accepted",
+        "duplicates",
+        "gaps",
+        "missing",
+        "largest gap",
+        "sessions",
+        "half days",
+    ):
         table.add_column(heading, justify="right")
     table.add_column("refused")
     for symbol in sorted(report.symbols):
@@ -696,7 +761,9 @@ def report_table(report: ImportReport) -> Table:
     if report.dead_letters or report.outside_dates or report.assumptions:
         notes = list(report.assumptions)
         if report.dead_letters:
-            notes.insert(0, f"{report.dead_letters:,} of {report.rows:,} rows are no bars: see {DEAD_LETTERS}")
+            notes.insert(
+                0, f"{report.dead_letters:,} of {report.rows:,} rows are no bars: see {DEAD_LETTERS}"
+            )
         if report.outside_dates:
             notes.insert(0, f"{report.outside_dates:,} rows lie outside the dates asked for")
         table.caption = "\n".join(notes)

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from connectors.recording import BarRecording, BarRows, Window, WindowRows
+from connectors.recording import BarRecording, BarRows, RecordingError, Window, WindowRows
 from schemas.batches import BarBatch, DeadLetters, Int64s, Ticks
 from schemas.codes import DeadLetter
 from schemas.sessions import Sessions
@@ -35,6 +35,7 @@ class Progress:
     days_done: int = 0
     rows: int = 0
     started: float = 0.0  # `time.perf_counter` at the first read
+    summary: dict[str, Any] | None = None  # of the complete run
     ignored: int = 0  # rows of symbols that are not instruments, where the configuration says to ignore them
 
 
@@ -71,7 +72,7 @@ class ReplaySource(FixedPartitionedSource[Item, dict[str, Any]]):
         if resume_state is not None:
             for key, mine in self.identity.items():
                 if resume_state[key] != mine:
-                    raise RuntimeError(
+                    raise RecordingError(
                         f"the recovery snapshot was written for another recording or other batches "
                         f"({key} {resume_state[key]!r}, now {mine!r}); start anew with an empty recovery directory"
                     )

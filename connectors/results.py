@@ -23,9 +23,14 @@ from schemas.topics import DEAD_LETTERS, DECISIONS, EQUITY, EXECUTIONS, ORDERS
 
 KEY = "results"
 WORK = ".work"
+SUMMARY = "summary.json"
 TABLES: dict[str, type[Record]] = {ORDERS: Order, EXECUTIONS: Execution, DECISIONS: Decision, EQUITY: Equity}
 
 Item = AccountBatch | DeadLetters
+
+
+class ResultsError(RuntimeError):
+    """The output folder cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,8 @@ class _Partition(StatefulSinkPartition[Item, dict[str, Any]]):
         self.work.mkdir(parents=True, exist_ok=True)
         self.finals = resumed["finals"] if resumed else 0
         self.account: dict[str, Any] | None = resumed["account"] if resumed else None
+        if resumed is None:
+            (sink.out / SUMMARY).unlink(missing_ok=True)  # of an earlier run
         self.files: dict[str, IO[bytes]] = {}
         for name in (*TABLES, DEAD_LETTERS):
             length = resumed["lengths"][name] if resumed else 0
@@ -75,7 +82,7 @@ class _Partition(StatefulSinkPartition[Item, dict[str, Any]]):
     def _open(self, name: str, length: int) -> IO[bytes]:
         path = self.work / name
         if length and (not path.is_file() or path.stat().st_size < length):
-            raise RuntimeError(
+            raise ResultsError(
                 f"{path} is shorter than the recovery snapshot says; the output folder does not belong to this recovery "
                 f"directory. Start anew with an empty recovery directory."
             )

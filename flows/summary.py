@@ -12,14 +12,13 @@ from rich.console import Group
 from rich.table import Table
 
 from connectors.replay_source import Progress
-from connectors.results import TABLES, Results
+from connectors.results import SUMMARY, TABLES, Results
 from flows.audit import Finding, audit
 from flows.graph import Setup
 from schemas.codes import Stage
 from schemas.records import MICRO, Names, Record, to_arrow
 from schemas.topics import DECISIONS, EXECUTIONS, ORDERS
 
-SUMMARY = "summary.json"
 CHUNK = 1 << 17
 PRINCIPLES = {
     "P1": "no negative cash",
@@ -63,6 +62,7 @@ def summarise(results: Results, setup: Setup, origin: str, progress: Progress) -
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     unfinished.replace(path)
+    progress.summary = summary
 
 
 def digest(results: Results, names: Names) -> str:

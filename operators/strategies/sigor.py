@@ -130,8 +130,8 @@ def _vwap_reversion(close: float, vwap: float, rms: float) -> int:
 
 
 @kernel
-def _fuse(ups: int, downs: int) -> float:
-    """Probability from the share of the winning side among the votes cast."""
+def fuse(ups: int, downs: int) -> float:
+    """Probability of a rise from the votes cast: 0.5 ± half the winning side's share, and 0.1 more above 0.8."""
     if ups == downs:
         return 0.5
     share = max(ups, downs) / (ups + downs)
@@ -182,7 +182,7 @@ def _sigor(
                 ups += 1
             elif vote < 0:
                 downs += 1
-        out[i] = _fuse(ups, downs)
+        out[i] = fuse(ups, downs)
 
 
 SIGOR = register_strategy(

@@ -38,7 +38,9 @@ def test_moments_equal_exact_sums_after_every_value(stream: list[float], n: int)
         assert windows.is_full(window, windows.MOMENTS_HEAD) == (i + 1 >= n)
 
 
-@pytest.mark.parametrize("before", [[], [1e12, -1e12, 3.3], [0.1 * k for k in range(50)]])
+@pytest.mark.parametrize(
+    "before", [[], [1e12, -1e12, 3.3], [0.1 * k for k in range(50)], [0.1, math.nextafter(0.1, 1.0)] * 15]
+)
 def test_equal_values_have_that_mean_and_no_deviation(before: list[float]) -> None:
     window = np.zeros(windows.moments_size(14))
     for value in before + [0.1] * 14:

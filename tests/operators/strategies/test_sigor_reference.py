@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import operators.strategies  # noqa: F401
 from operators.registry import INDICATORS, STRATEGIES
+from operators.strategies.sigor import fuse
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -152,6 +152,26 @@ def test_every_detector_of_the_model_votes_both_ways() -> None:
         for t in range(60, len(bar)):
             cast |= set(enumerate(model.votes(t)))
     assert cast == {(detector, vote) for detector in range(6) for vote in (-1, 0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("ups", "downs", "probability"),
+    [
+        (0, 0, 0.5),
+        (3, 3, 0.5),
+        (1, 0, 0.95),
+        (0, 6, 0.05),
+        (5, 1, 0.95),  # 0.5 + 0.4167 + 0.1
+        (1, 5, 0.05),
+        (4, 1, 0.9),  # a share of exactly 0.8 is not above it
+        (1, 4, 0.1),
+        (3, 1, 0.875),
+        (2, 1, 0.5 + 1 / 3),
+        (2, 3, 0.2),
+    ],
+)
+def test_votes_fuse_to_a_probability(ups: int, downs: int, probability: float) -> None:
+    assert fuse(ups, downs) == pytest.approx(probability, rel=1e-15)
 
 
 def test_a_flat_market_is_neutral() -> None:
