@@ -48,7 +48,7 @@ from schemas.topics import DEAD_LETTERS
 Judge = Callable[[BarBatch], tuple[Codes, Int64s, Int64s]]
 """Reasons, session and minute of the next bars of a symbol; it keeps its state by symbol."""
 
-ROWS_AT_ONCE = 500_000
+ROWS_AT_ONCE = 200_000
 
 _GUESSES: Mapping[str, tuple[str, ...]] = {
     "start": ("start", "start_ns", "start_time"),
@@ -529,7 +529,7 @@ class _FileReader:
         words = given.str.strip_chars()
         frame = pl.DataFrame({"words": words})
         is_number = words.str.contains(_NUMBER).fill_null(False)
-        # 2025-07-03T09:30Z, 2025/07/03 09:30 +00:00 and 20250703 09:30:00 all become 2025-07-03 09:30:00+0000.
+        # 2025-07-03T09:30Z, 2025/07/03 09:30 +00:00 and 20250703 09:30Z all become 2025-07-03 09:30:00+0000.
         frame = frame.with_columns(
             moment=pl.col("words")
             .str.replace(r"^(\d{4})[-/]?(\d{2})[-/]?(\d{2})", "${1}-${2}-${3}")
@@ -678,7 +678,7 @@ def _judge(
     usual = int(np.bincount(bars_of).argmax())
     last_index: dict[str, int] = {}
     seen: dict[str, set[int]] = {symbol: set() for symbol in symbols}
-    for window in reader.windows(2 * ROWS_AT_ONCE):
+    for window in reader.windows(5 * ROWS_AT_ONCE):
         for rows in reader.read(window).symbols:
             if len(rows) == 0:
                 continue

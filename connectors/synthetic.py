@@ -1,12 +1,12 @@
 """A made-up market of 1-minute bars, for demonstrations, tests and benchmarks.
 
-In: a calendar, families of symbols and a seed. Out: one frame of bars a session, in order of time. State: each
-family's random stream and volatility, and each member's last close.
+In: a calendar, families of symbols and a seed. Out: one frame of bars a session, in order of time. State:
+each family's random stream and volatility, and each member's last close.
 
 Each family follows an index with volatility that clusters from day to day and is high at the open and the
 close, with overnight gaps and rare jumps. A member moves by its leverage times the index's move since the
-previous close, as a leveraged fund does, so over days it drifts from a multiple of the index. Volumes are whole
-numbers, high at both ends of the session.
+previous close, as a leveraged fund does, so over days it drifts from a multiple of the index. Volumes are
+whole numbers, high at both ends of the session.
 
 Always true: the same arguments give the same bars, whatever other families there are; dirt stands between the
 clean rows and changes none of them; clean bars pass the quality check with a jump limit of 20 %.
@@ -28,7 +28,7 @@ from schemas.sessions import Sessions
 
 SOURCE = "synthetic"
 _STEPS = 4  # moves inside a minute, from which high and low come
-_DAILY_VOLATILITY = 0.010
+_DAILY_VOLATILITY = 0.007
 _LARGEST_MOVE = 0.14  # of a member from one bar to the next
 _SPREAD_NOISE = 2e-5
 _START_PRICE = 100.0

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from rich.console import Group
 from rich.table import Table
 
@@ -16,7 +18,7 @@ from connectors.results import SUMMARY, TABLES, Results
 from flows.audit import Finding, audit
 from flows.graph import Setup
 from schemas.codes import Stage
-from schemas.records import MICRO, Names, Record, to_arrow
+from schemas.records import MICRO, Names, Record, arrow_schema_of, to_arrow
 from schemas.topics import DECISIONS, EXECUTIONS, ORDERS
 
 CHUNK = 1 << 17
@@ -33,17 +35,21 @@ def summarise(results: Results, setup: Setup, origin: str, progress: Progress) -
     """Write the tables and `summary.json` under the output folder."""
     config = setup.config
     names = Names(config.account.id, config.instruments, tuple(s.name for s in config.strategies))
-    for name, model in TABLES.items():
-        _write_parquet(results.out / f"{name}.parquet", model, results.tables[name], names)
+    account, tables = results.account, results.tables
+    with ThreadPoolExecutor() as pool:  # Arrow, polars and SHA-256 work without the interpreter lock
+        written = [
+            pool.submit(_write_parquet, results.out / f"{name}.parquet", model, tables[name], names)
+            for name, model in TABLES.items()
+        ]
+        digested = pool.submit(digest, tables, names)
+        findings = audit(tables[ORDERS], tables[EXECUTIONS], account["cash"], config, setup.sessions)
+        for task in written:
+            task.result()
     if results.dead_letters:
         pq.write_table(pa.Table.from_pylist(results.dead_letters), results.out / "dead_letters.parquet")
     else:
         (results.out / "dead_letters.parquet").unlink(missing_ok=True)
 
-    account = results.account
-    findings = audit(
-        results.tables[ORDERS], results.tables[EXECUTIONS], account["cash"], config, setup.sessions
-    )
     seconds = time.perf_counter() - progress.started
     summary = {
         "account": config.account.id,
@@ -53,7 +59,7 @@ def summarise(results: Results, setup: Setup, origin: str, progress: Progress) -
         "dead_letters": _by_reason(results.dead_letters),
         "ignored_rows": progress.ignored,
         "funnel": _funnel(account),
-        "digest": digest(results, names),
+        "digest": digested.result(),
         "config_hash": config.hash,
         "seconds": round(seconds, 3),
         "bars_per_second": round(account["bars"] / max(seconds, 1e-9)),
@@ -65,12 +71,12 @@ def summarise(results: Results, setup: Setup, origin: str, progress: Progress) -
     progress.summary = summary
 
 
-def digest(results: Results, names: Names) -> str:
+def digest(tables: dict[str, NDArray[Any]], names: Names) -> str:
     """SHA-256 over orders and decisions in canonical form: a header that names every column and index, then the rows in order
     of sequence, every field a little-endian int64."""
     total = hashlib.sha256()
     for name in (ORDERS, DECISIONS):
-        rows = results.tables[name]
+        rows = tables[name]
         header = [name, list(rows.dtype.names or ()), names.account, names.instruments, names.strategies]
         total.update(json.dumps(header).encode())
         for first in range(0, len(rows), CHUNK):
@@ -80,7 +86,11 @@ def digest(results: Results, names: Names) -> str:
 
 def _write_parquet(path: Path, model: type[Record], rows: Any, names: Names) -> None:
     unfinished = path.with_suffix(".tmp")
-    with pq.ParquetWriter(unfinished, to_arrow(model, rows[:0], names).schema, compression="lz4") as writer:
+    schema = arrow_schema_of(model)
+    named = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+    with pq.ParquetWriter(
+        unfinished, schema, compression="lz4", use_dictionary=named, store_decimal_as_integer=True
+    ) as writer:
         for first in range(0, len(rows), CHUNK):
             writer.write_table(to_arrow(model, rows[first : first + CHUNK], names))
     unfinished.replace(path)

@@ -18,22 +18,19 @@ class Account:
     def __init__(self, config: Config, rules: Rules):
         self.rules = rules
         self.state = initial_state(config, rules)
-        self.output = new_output(len(config.instruments))
 
     def step(self, event: JournalBatch) -> list[AccountBatch]:
         events = event.events.view(np.recarray)
         parts: list[list[Any]] = [[], [], [], []]
-        out = self.output
         row = 0
         while True:
-            out.counts[:] = 0
+            # Fresh buffers, so that what is handed on need not be copied; pages that stay unused cost nothing.
+            out = new_output(len(self.rules.instruments), len(events))
             row = apply_events(events, event.values, event.verdicts, row, self.state, self.rules, out)
             for k in range(4):
-                parts[k].append(np.array(out[k][: out.counts[k]]))
+                parts[k].append(out[k][: out.counts[k]].view(np.ndarray))
             if row == len(events):
                 break
-            if not out.counts.any():
-                raise RuntimeError(f"account: no progress at journal row {row} of {len(events)}: outputs too small")
         orders, executions, decisions, equity = (
             rows[0] if len(rows) == 1 else np.concatenate(rows) for rows in parts
         )

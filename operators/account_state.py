@@ -211,7 +211,8 @@ def rows_per_group(instruments):  # type: ignore[no-untyped-def]
     return 4 * instruments + 2
 
 
-def new_output(instruments: int, rows: int = 1 << 15) -> Output:
-    """Buffers with room for at least one group of events of that many instruments."""
-    rows = max(rows, 4 * rows_per_group(instruments))
-    return Output(*(records(dtype_of(model), rows) for model in OUTPUT_MODELS), np.zeros(4, np.int64))
+def new_output(instruments: int, rows: int) -> Output:
+    """Buffers for `rows` rows of each output and one group more of events of that many instruments. Not initialised."""
+    rows += 2 * rows_per_group(instruments)
+    buffers = (np.empty(rows, dtype_of(model)).view(np.recarray) for model in OUTPUT_MODELS)
+    return Output(*buffers, np.zeros(4, np.int64))

@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.account_state import EVENT
+from operators.compiled import kernel
 from schemas.batches import JournalBatch, SliceBatch, Ticks
 from schemas.codes import EventKind, Verdict
 
 NOT_REPORTED = -1
+
+_Part = tuple[NDArray[Any], NDArray[np.int64], NDArray[np.uint8]]
 
 
 class Align:
@@ -48,17 +51,13 @@ class Align:
 
     def _emit(self, horizon: int) -> list[JournalBatch]:
         """Everything up to `horizon`, in order."""
-        events: list[NDArray[Any]] = []
-        values: list[NDArray[np.int64]] = []
-        verdicts: list[NDArray[np.uint8]] = []
+        parts: list[_Part] = []
         for waiting in self.waiting:
             while waiting:
                 batch = waiting[0]
                 ready = int(np.searchsorted(batch.events["time_ns"], horizon, side="right"))
                 if ready:
-                    events.append(batch.events[:ready])
-                    values.append(batch.values[:ready])
-                    verdicts.append(batch.verdicts[:ready])
+                    parts.append((batch.events[:ready], batch.values[:ready], batch.verdicts[:ready]))
                 if ready < len(batch.events):
                     batch.events = batch.events[ready:]
                     batch.values = batch.values[ready:]
@@ -66,19 +65,20 @@ class Align:
                     break
                 waiting.pop(0)
         due = int(np.searchsorted(self.ticks, horizon, side="right"))
-        if due:
-            ticks = np.zeros(due, EVENT)
-            ticks["kind"] = EventKind.TICK
-            ticks["time_ns"] = self.ticks[:due]
-            ticks["instrument"] = -1
-            events.append(ticks)
-            values.append(np.zeros((due, self.strategies), np.int64))
-            verdicts.append(np.full((due, self.strategies), Verdict.ABSENT, np.uint8))
-            self.ticks = self.ticks[due:]
+        ticks, self.ticks = self.ticks[:due], self.ticks[due:]
         final = bool(self.final.all())
-        if not events:
-            return [_journal([], [], [], self.strategies, final)] if final else []
-        return [_journal(events, values, verdicts, self.strategies, final)]
+        if not parts and not due and not final:
+            return []
+        parts.append(self._tick_rows(ticks))
+        return [JournalBatch(*_merged(parts), final)]
+
+    def _tick_rows(self, times_ns: NDArray[np.int64]) -> "_Part":
+        rows = np.zeros(len(times_ns), EVENT)
+        rows["kind"] = EventKind.TICK
+        rows["time_ns"] = times_ns
+        rows["instrument"] = -1
+        shape = (len(times_ns), self.strategies)
+        return rows, np.zeros(shape, np.int64), np.full(shape, Verdict.ABSENT, np.uint8)
 
     def dump(self) -> dict[str, Any]:
         return {
@@ -111,20 +111,41 @@ class Align:
         ]
 
 
-def _journal(
-    events: list[NDArray[Any]],
-    values: list[NDArray[np.int64]],
-    verdicts: list[NDArray[np.uint8]],
-    strategies: int,
-    final: bool,
-) -> JournalBatch:
-    """Parts, each sorted by time and given in order of precedence, as one batch sorted by time."""
-    if not events:
-        return JournalBatch(
-            np.zeros(0, EVENT), np.zeros((0, strategies), np.int64), np.zeros((0, strategies), np.uint8), final
-        )
-    if len(events) == 1:
-        return JournalBatch(events[0], values[0], verdicts[0], final)
-    rows, signals, said = np.concatenate(events), np.concatenate(values), np.concatenate(verdicts)
-    order = np.argsort(rows["time_ns"], kind="stable")  # merges the sorted parts
-    return JournalBatch(rows[order], signals[order], said[order], final)
+def _merged(parts: list["_Part"]) -> "_Part":
+    """Parts, each sorted by time and given in order of precedence, the ticks last, as one sorted by time."""
+    lengths = [len(events) for events, _, _ in parts]
+    times = np.concatenate([events["time_ns"] for events, _, _ in parts])
+    order = np.empty(len(times), np.int64)
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    heads = bounds[:-1].copy()
+    rows = merge_order(times, heads, bounds[1:], order)
+    if rows == lengths[0]:
+        return parts[0]  # one symbol, and no tick without a bar
+    order = order[:rows]
+    events, values, verdicts = (np.concatenate(columns)[order] for columns in zip(*parts, strict=True))
+    return events, values, verdicts
+
+
+@kernel
+def merge_order(times, heads, ends, order):  # type: ignore[no-untyped-def]
+    """Fill `order` with the rows of sorted lanes in order of time, then lane; returns how many.
+
+    Lane k is rows `heads[k]` to `ends[k]` of `times`; `heads` is used up. The last lane is the clock: a tick at the time of a
+    row before it says nothing new and is left out.
+    """
+    lanes = len(heads)
+    done = 0
+    while True:
+        now = np.iinfo(np.int64).max
+        for k in range(lanes):
+            if heads[k] < ends[k]:
+                now = min(now, times[heads[k]])
+        if now == np.iinfo(np.int64).max:
+            return done
+        before = done
+        for k in range(lanes):
+            while heads[k] < ends[k] and times[heads[k]] == now:
+                if k < lanes - 1 or done == before:
+                    order[done] = heads[k]
+                    done += 1
+                heads[k] += 1

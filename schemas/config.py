@@ -1,24 +1,27 @@
 """The configuration of one deployment: one TOML file, one account.
 
-Every key is checked when the file is read. Unknown keys are refused, no limit that guards money has a default, and an error
-names the file, the key, the value and what is allowed.
+Every key is checked when the file is read. Unknown keys are refused, no limit that guards money has a
+default, and an error names the file, the key, the value and what is allowed.
 """
 
 import datetime as dt
 import hashlib
 import tomllib
 from collections.abc import Callable, Mapping
-from decimal import ROUND_FLOOR, Decimal
-from typing import Annotated, Any, Literal, Self, TypeVar
+from decimal import ROUND_FLOOR, Decimal, InvalidOperation
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from schemas.records import MICRO
 
 NS = 1_000_000_000
 MINUTE_NS = 60 * NS
 MAX_MONEY = 900_000_000
-"""Largest sum of money: times ten thousand, in millionths, it still fits 63 bits, so no product in the account overflows."""
+"""Largest sum of money: times ten thousand, in millionths, it still fits 63 bits, so no product in the
+account overflows.
+"""
 
 
 class ConfigError(ValueError):
@@ -36,7 +39,9 @@ Money = Annotated[Number, Field(gt=0, le=MAX_MONEY, decimal_places=6)]
 Fee = Annotated[Number, Field(ge=0, le=1000, decimal_places=6)]
 Share = Annotated[Number, Field(gt=0, le=1, decimal_places=6)]
 Fraction = Annotated[Number, Field(ge=0, lt=1, decimal_places=6)]
-Name = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/^-]*$")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/^-]*$"
+CURRENCY_PATTERN = r"^[A-Z]{3,5}$"
+Name = Annotated[str, Field(min_length=1, max_length=32, pattern=NAME_PATTERN)]
 
 
 class Section(BaseModel):
@@ -47,7 +52,9 @@ class Section(BaseModel):
 
 class Account(Section):
     id: Name = Field(description="name of the account; part of every client order id")
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3,5}$")] = Field(description="currency of prices and cash")
+    currency: Annotated[str, Field(pattern=CURRENCY_PATTERN)] = Field(
+        description="currency of prices and cash"
+    )
     cash: Money = Field(description="cash at the start")
 
 
@@ -59,21 +66,27 @@ class Calendar(Section):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.first > self.last:
-            raise ValueError("first must not be after last")
+            raise ValueError(f"first, {self.first}, must not be after last, {self.last}")
         return self
 
 
 class Bars(Section):
     interval_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(description="length of a bar")
-    jump_limit: Annotated[Number, Field(gt=0, le=10)] = Field(description="largest believed change from bar to bar")
-    max_gap_bars: Annotated[int, Field(ge=1, le=1_000_000)] = Field(description="largest believed gap, in bars")
+    jump_limit: Annotated[Number, Field(gt=0, le=10)] = Field(
+        description="largest believed change from bar to bar"
+    )
+    max_gap_bars: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        description="largest believed gap, in bars"
+    )
     max_price: Annotated[Number, Field(gt=0, le=1_000_000)] = Field(description="larger prices are refused")
     max_volume: Annotated[Number, Field(gt=0, le=10**12)] = Field(description="larger volumes are refused")
     other_symbols: Literal["refuse", "ignore"] = Field(description="bars of symbols that are not instruments")
 
 
 class Tier(Section):
-    probability: Annotated[Number, Field(gt=Decimal("0.5"), le=1)] = Field(description="entered at or above this")
+    probability: Annotated[Number, Field(gt=Decimal("0.5"), le=1)] = Field(
+        description="entered at or above this"
+    )
     instrument: Name
     weight: Share = Field(description="share of the strategy's capital")
 
@@ -93,7 +106,8 @@ class Family(Section):
         for name, tiers in (("bull", self.bull), ("bear", self.bear)):
             steps = [t.probability for t in tiers]
             if steps != sorted(set(steps)):
-                raise ValueError(f"{name}: probabilities must rise from tier to tier")
+                shown = ", ".join(str(step) for step in steps)
+                raise ValueError(f"{name}: probabilities must rise from tier to tier, not {shown}")
         both = {t.instrument for t in self.bull} & {t.instrument for t in self.bear}
         if both:
             raise ValueError(f"{', '.join(sorted(both))} cannot be on both sides")
@@ -103,9 +117,15 @@ class Family(Section):
 
 
 class Filter(Section):
-    cooldown: Annotated[int, Field(ge=0, le=10_000)] = Field(description="bars between leaving a side and entering one")
-    noise_factor: Annotated[Number, Field(ge=0, le=10)] = Field(description="times the measured noise; 0 lets all pass")
-    noise_window: Annotated[int, Field(ge=10, le=500)] = Field(description="bars over which noise is measured")
+    cooldown: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        description="bars between leaving a side and entering one"
+    )
+    noise_factor: Annotated[Number, Field(ge=0, le=10)] = Field(
+        description="times the measured noise; 0 lets all pass"
+    )
+    noise_window: Annotated[int, Field(ge=10, le=500)] = Field(
+        description="bars over which noise is measured"
+    )
     min_score: Annotated[Number, Field(ge=0, le=1)] = Field(description="weakest score that may enter")
 
 
@@ -122,27 +142,44 @@ class Strategy(Section):
 
 
 class SessionGate(Section):
-    entries_stop_minutes: Annotated[int, Field(ge=1, le=600)] = Field(description="before the close: no entries")
-    cancel_entries_minutes: Annotated[int, Field(ge=1, le=600)] = Field(description="before the close: entries cancelled")
-    exits_begin_minutes: Annotated[int, Field(ge=1, le=600)] = Field(description="before the close: everything is sold")
-    flat_by_seconds: Annotated[int, Field(ge=0, le=36_000)] = Field(description="before the close: flat at the latest")
+    entries_stop_minutes: Annotated[int, Field(ge=1, le=600)] = Field(
+        description="before the close: no entries"
+    )
+    cancel_entries_minutes: Annotated[int, Field(ge=1, le=600)] = Field(
+        description="before the close: entries cancelled"
+    )
+    exits_begin_minutes: Annotated[int, Field(ge=1, le=600)] = Field(
+        description="before the close: everything is sold"
+    )
+    flat_by_seconds: Annotated[int, Field(ge=0, le=36_000)] = Field(
+        description="before the close: flat at the latest"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         steps = (self.entries_stop_minutes, self.cancel_entries_minutes, self.exits_begin_minutes)
-        if list(steps) != sorted(steps, reverse=True) or self.exits_begin_minutes * 60 <= self.flat_by_seconds:
+        if (
+            list(steps) != sorted(steps, reverse=True)
+            or self.exits_begin_minutes * 60 <= self.flat_by_seconds
+        ):
             raise ValueError(
-                "must fall in this order: entries_stop_minutes, cancel_entries_minutes, exits_begin_minutes, flat_by_seconds"
+                f"entries_stop_minutes {steps[0]}, cancel_entries_minutes {steps[1]}, "
+                f"exits_begin_minutes {steps[2]} and flat_by_seconds {self.flat_by_seconds} "
+                f"must be times before the close that come in this order"
             )
         return self
 
 
 class FreshnessGate(Section):
-    max_age_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(description="no entry on an older last bar")
+    max_age_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        description="no entry on an older last bar"
+    )
 
 
 class ConflictGate(Section):
-    two_of_one_side: Literal["allow", "refuse"] = Field(description="two instruments of one side of a family at once")
+    two_of_one_side: Literal["allow", "refuse"] = Field(
+        description="two instruments of one side of a family at once"
+    )
 
 
 class FrequencyGate(Section):
@@ -179,11 +216,15 @@ class Gates(Section):
 
 
 class Allocation(Section):
-    min_weight_change: Share = Field(description="a weight of a strategy moves its target only in steps this large")
+    min_weight_change: Share = Field(
+        description="a weight of a strategy moves its target only in steps this large"
+    )
 
 
 class Orders(Section):
-    entry_lifetime_bars: Annotated[int, Field(ge=1, le=1000)] = Field(description="an unfilled entry expires after this")
+    entry_lifetime_bars: Annotated[int, Field(ge=1, le=1000)] = Field(
+        description="an unfilled entry expires after this"
+    )
 
 
 class PaperVenue(Section):
@@ -219,7 +260,9 @@ class Config(Section):
                 if symbol not in self.instruments:
                     raise ValueError(f"families.{family.name}: {symbol!r} is not in instruments")
                 if symbol in seen:
-                    raise ValueError(f"families.{family.name}: {symbol!r} is already in family {seen[symbol]!r}")
+                    raise ValueError(
+                        f"families.{family.name}: {symbol!r} is already in family {seen[symbol]!r}"
+                    )
                 seen[symbol] = family.name
         for s in self.strategies:
             for symbol in s.signals:
@@ -228,7 +271,9 @@ class Config(Section):
             if s.family is not None and s.family not in {f.name for f in self.families}:
                 raise ValueError(f"strategies.{s.name}.family: {s.family!r} is not in families")
             if s.family is not None and len(s.signals) != 1:
-                raise ValueError(f"strategies.{s.name}.signals: a strategy on a family reads exactly one instrument")
+                raise ValueError(
+                    f"strategies.{s.name}.signals: a strategy on a family reads exactly one instrument"
+                )
         total = sum(s.capital_share for s in self.strategies)
         if total > 1:
             raise ValueError(f"strategies: capital_share adds up to {total}; at most 1 is allowed")
@@ -255,42 +300,122 @@ def micro(value: Decimal) -> int:
     return int((value * MICRO).to_integral_value(ROUND_FLOOR))
 
 
-def _section_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The section a location points into, to name its keys."""
-    current: Any = model
+def _expected(loc: tuple[int | str, ...]) -> tuple[Any, list[Any], str]:
+    """What belongs at a location of a configuration: (type or None, its constraints, description)."""
+    expected: Any = Config
+    constraints: list[Any] = []
+    description = ""
     for step in loc:
-        if isinstance(step, int):
-            continue
-        field = current.model_fields.get(step) if isinstance(current, type) and issubclass(current, BaseModel) else None
-        if field is None:
-            return None
-        current = field.annotation
-        for inner in getattr(current, "__args__", ()):
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                current = inner
-    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+        section = _section(expected)
+        if section is not None:
+            field = section.model_fields.get(str(step))
+            if field is None:
+                return None, [], ""
+            expected, constraints, description = field.annotation, field.metadata, field.description or ""
+        else:
+            of_dict = isinstance(step, str)
+            expected, constraints, description = get_args(expected)[of_dict], [], ""
+        members = [inner for inner in get_args(expected) if inner is not type(None)]
+        if type(None) in get_args(expected):
+            expected = members[0]
+        if get_origin(expected) is Annotated:
+            expected, *more = get_args(expected)
+            constraints = [c for m in more for c in (m.metadata if isinstance(m, FieldInfo) else [m])]
+    return expected, constraints, description
 
 
-def _explain(where: str, error: ValidationError) -> str:
+def _section(expected: Any) -> type[BaseModel] | None:
+    return expected if isinstance(expected, type) and issubclass(expected, BaseModel) else None
+
+
+_TEXTS = {
+    NAME_PATTERN: "letters, digits and . _ / ^ -, a letter or digit first",
+    CURRENCY_PATTERN: "three to five capital letters",
+}
+
+
+def _allowed(expected: Any, constraints: list[Any]) -> str:
+    """A type and its constraints in plain words."""
+    found = {
+        name: getattr(item, name)
+        for item in constraints
+        for name in ("gt", "ge", "lt", "le", "min_length", "max_length", "pattern", "decimal_places")
+        if getattr(item, name, None) is not None
+    }
+    bounds = [
+        f"{words} {found[name]:,}"
+        for name, words in (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most"))
+        if name in found
+    ]
+    if get_origin(expected) is Literal:
+        return " or ".join(repr(choice) for choice in get_args(expected))
+    if get_origin(expected) is tuple:
+        sizes = [f"at least {found['min_length']}"] if "min_length" in found else []
+        sizes += [f"at most {found['max_length']:,}"] if "max_length" in found else []
+        return f"a list of {' and '.join(sizes)}" if sizes else "a list"
+    if expected is Decimal:
+        places = f", to {found['decimal_places']} decimal places" if "decimal_places" in found else ""
+        return f"a number, {' and '.join(bounds)}{places}" if bounds else "a finite number"
+    if expected is int:
+        return f"a whole number, {' and '.join(bounds)}"
+    if expected is dt.date:
+        return "a date such as 2026-01-31"
+    if expected is str:
+        least, most = found.get("min_length", 0), found.get("max_length")
+        lengths = f" of {least} to {most} characters" if most else ""
+        pattern = f": {_TEXTS[found['pattern']]}" if "pattern" in found else ""
+        return f"a text{lengths}{pattern}"
+    return "a section of keys and values"
+
+
+def _shown(value: object) -> str:
+    """A value of the file for people, short."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a section"
+    if isinstance(value, tuple):
+        return "a list" if value else "an empty list"
+    if isinstance(value, str):
+        return repr(value if len(value) <= 40 else f"{value[:40]}…")
+    return str(value)[:40].lower()
+
+
+def _key(data: Any, loc: tuple[int | str, ...]) -> str:
+    """A location with the items of lists called by their name where they have one."""
+    steps = []
+    for step in loc:
+        inner = data[step] if isinstance(data, tuple) and isinstance(step, int) else None
+        name = inner.get("name") if isinstance(inner, dict) else None
+        steps.append(name if isinstance(name, str) and 0 < len(name) <= 32 else str(step))
+        data = data.get(step) if isinstance(data, dict) else inner
+    return ".".join(steps)
+
+
+def _explain(where: str, data: Any, error: ValidationError) -> str:
+    """One line an error: the file, the key, the value and what is allowed."""
     lines = []
-    for item in error.errors(include_url=False):
+    errors = error.errors(include_url=False)
+    for item in errors:
         loc = item["loc"]
-        key = ".".join(str(step) for step in loc) or "(whole file)"
-        section = _section_at(Config, loc[:-1])
-        field = section.model_fields.get(str(loc[-1])) if section and loc else None
-        about = f" ({field.description})" if field is not None and field.description else ""
+        if item["type"] == "too_short" and any(e["loc"][: len(loc)] == loc != e["loc"] for e in errors):
+            continue  # the list is only short of its wrong items
+        key = _key(data, loc)
+        expected, constraints, description = _expected(loc)
+        about = f" ({description})" if description else ""
         match item["type"]:
             case "extra_forbidden":
+                section = _section(_expected(loc[:-1])[0])
                 known = ", ".join(section.model_fields) if section else "none"
-                lines.append(f"{where}: {key}: unknown key; known here: {known}")
+                problem = f"unknown key; known here: {known}"
             case "missing":
-                lines.append(f"{where}: {key}: missing and has no default{about}")
+                problem = f"missing and has no default; must be {_allowed(expected, constraints)}{about}"
             case "value_error":
-                lines.append(f"{where}: {key}: {item['ctx']['error']}")
+                problem = str(item["ctx"]["error"])
             case _:
-                value = item["input"]
-                shown = str(value) if isinstance(value, Decimal) else repr(value)
-                lines.append(f"{where}: {key}: {shown} is not allowed; {item['msg'][0].lower()}{item['msg'][1:]}{about}")
+                shown = _shown(item["input"])
+                problem = f"{shown} is not allowed; must be {_allowed(expected, constraints)}{about}"
+        lines.append(": ".join(part for part in (where, key, problem) if part))
     return "\n".join(lines)
 
 
@@ -305,10 +430,11 @@ def _tuples(value: Any) -> Any:
 
 def parse_config(data: Mapping[str, Any], where: str = "configuration") -> Config:
     """A configuration from a mapping. Raises `ConfigError`."""
+    values = _tuples(dict(data))
     try:
-        return Config.model_validate(_tuples(dict(data)))
+        return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(where, error)) from None
+        raise ConfigError(_explain(where, values, error)) from None
 
 
 T = TypeVar("T")
@@ -320,4 +446,6 @@ def read_toml(text: str, where: str, parse: Callable[[Mapping[str, Any], str], T
         data = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}: not valid TOML: {error}") from None
+    except (ValueError, InvalidOperation):
+        raise ConfigError(f"{where}: not valid TOML: a number has too many digits") from None
     return parse(data, where)

@@ -1,18 +1,19 @@
 """Every record of Sluice, defined once.
 
-A record is a pydantic model: that is its JSON form. The same field annotations give its fixed-width numpy form, in which
-kernels read and write it, and its Arrow form, in which it is kept and shown:
+A record is a pydantic model: that is its JSON form. The same field annotations give its fixed-width numpy
+form, in which kernels read and write it, and its Arrow form, in which it is kept and shown:
 
 | annotation | JSON | kernel (int64) | Arrow |
 |---|---|---|---|
 | `TimeNs` | integer, ns UTC | the same | timestamp[ns, UTC] |
-| `Money` | decimal string | millionths | decimal128(19, 6) |
+| `Money` | decimal string | millionths | decimal128(18, 6) |
 | `Lots`, `Count` | integer | the same | int64 |
 | `Symbol`, `StrategyName` | string | index in `Names`, -1 for none | dictionary of strings |
 | an enumeration | lower-case name | its code | dictionary of strings |
 | `OrderId` | string | not stored: a function of the other fields | string |
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -24,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic_core import PydanticCustomError
 
 from schemas import codes
 
@@ -40,12 +42,15 @@ class Kind:
     name: Literal["time", "money", "integer", "symbol", "strategy", "enum", "order_id"]
 
 
+_DECIMAL = re.compile(r"-?[0-9]{1,13}(\.[0-9]{1,6})?")
+
+
 def _exact(value: object) -> object:
-    if isinstance(value, str):
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
         return Decimal(value)
     if isinstance(value, Decimal):
         return value
-    raise ValueError("money is a decimal string, exact to six places")
+    raise ValueError('money is a decimal string such as "-12.5", with six places at most')
 
 
 def _code(kind: type[IntEnum]) -> Any:
@@ -57,7 +62,10 @@ def _code(kind: type[IntEnum]) -> Any:
             return value
         if isinstance(value, str) and value in names:
             return names[value]
-        raise ValueError(f"{value!r} is none of {', '.join(names)}")
+        if isinstance(value, str):
+            known = {"known": ", ".join(names)}
+            raise PydanticCustomError("unknown_enum", "not one of {known}", known)
+        raise ValueError(f"a name is needed, one of {', '.join(names)}")
 
     return Annotated[kind, Kind("enum"), BeforeValidator(parse), PlainSerializer(lambda m: m.name.lower())]
 
@@ -68,7 +76,7 @@ Money = Annotated[
     Kind("money"),
     BeforeValidator(_exact),
     Field(max_digits=18, decimal_places=6, allow_inf_nan=False),
-    PlainSerializer(lambda d: f"{d:f}"),
+    PlainSerializer(lambda d: f"{d:z.6f}"),  # one text for one value
 ]
 Lots = Annotated[int, Kind("integer"), Field(ge=-MAX_INT, le=MAX_INT)]
 Count = Annotated[int, Kind("integer"), Field(ge=-MAX_INT, le=MAX_INT)]
@@ -105,7 +113,9 @@ class Tick(Record):
 
 
 class Signal(Record):
-    """One strategy's filtered signal: `value` in millionths, -1,000,000 (fully short) to 1,000,000 (fully long)."""
+    """One strategy's filtered signal: `value` in millionths, from -1,000,000, fully short, to 1,000,000,
+    fully long.
+    """
 
     value: Annotated[int, Field(ge=-MICRO, le=MICRO)]
     verdict: _code(codes.Verdict)  # type: ignore[valid-type]
@@ -127,8 +137,8 @@ class MarketSlice(Record):
 class Order(Record):
     """An order request, or a request to cancel one.
 
-    `client_order_id` names the order for ever; `order_ns`, `intent` and `attempt` are its parts. `limit_price` 0 is a market
-    order. `reference_price` is the close it was decided on.
+    `client_order_id` names the order for ever; `order_ns`, `intent` and `attempt` are its parts.
+    `limit_price` 0 is a market order. `reference_price` is the close it was decided on.
     """
 
     sequence: Count
@@ -148,9 +158,11 @@ class Order(Record):
 
 
 class Execution(Record):
-    """A venue's report: a fill, or the end of an order. `time_ns` is when it happened, `known_ns` when the account learned it.
+    """A venue's report: a fill, or the end of an order. `time_ns` is when it happened, `known_ns` when the
+    account learned it.
 
-    `reference_price` is the price without spread and slippage. `position` and `cash` are the account's after applying it.
+    `reference_price` is the price without spread and slippage. `position` and `cash` are the account's after
+    applying it.
     """
 
     number: Count
@@ -176,8 +188,8 @@ class Execution(Record):
 class Decision(Record):
     """What a stage decided about one instrument, with the numbers it decided on.
 
-    `target` and `approved` are absolute positions. `observed` and `limit` are the two numbers that were compared; their unit
-    is the stage's: lots, millionths of currency, nanoseconds or a count.
+    `target` and `approved` are absolute positions. `observed` and `limit` are the two numbers that were
+    compared; their unit is the stage's: lots, millionths of currency, nanoseconds or a count.
     """
 
     sequence: Count
@@ -227,12 +239,15 @@ def kind_of(annotation: Any, metadata: Sequence[Any]) -> Kind | None:
 @cache
 def fields_of(model: type[Record]) -> tuple[tuple[str, Kind, type[IntEnum] | None], ...]:
     """(name, kind, enumeration or None) of every field, in order; all must have a storage kind."""
-    rows = []
+    rows: list[tuple[str, Kind, type[IntEnum] | None]] = []
     for name, info in model.model_fields.items():
         kind = kind_of(info.annotation, info.metadata)
         if kind is None:
             raise TypeError(f"{model.__name__}.{name} has no fixed-width form")
-        rows.append((name, kind, info.annotation if kind.name == "enum" else None))
+        member = info.annotation
+        rows.append(
+            (name, kind, member if isinstance(member, type) and issubclass(member, IntEnum) else None)
+        )
     return tuple(rows)
 
 
@@ -248,7 +263,7 @@ def arrow_schema_of(model: type[Record]) -> pa.Schema:
     text = pa.dictionary(pa.int32(), pa.string())
     types = {
         "time": pa.timestamp("ns", "UTC"),
-        "money": pa.decimal128(19, 6),
+        "money": pa.decimal128(18, 6),
         "integer": pa.int64(),
         "symbol": text,
         "strategy": text,
@@ -259,11 +274,11 @@ def arrow_schema_of(model: type[Record]) -> pa.Schema:
 
 
 def _micro_to_decimal(values: NDArray[np.int64]) -> pa.Array:
-    """Millionths as decimal128(19, 6): the same 64 bits, sign-extended to 128."""
+    """Millionths as decimal128(18, 6): the same 64 bits, sign-extended to 128."""
     words = np.empty((len(values), 2), np.int64)
     words[:, 0] = values
     words[:, 1] = values >> 63
-    return pa.Decimal128Array.from_buffers(pa.decimal128(19, 6), len(values), [None, pa.py_buffer(words)])
+    return pa.Decimal128Array.from_buffers(pa.decimal128(18, 6), len(values), [None, pa.py_buffer(words)])
 
 
 def _named(indices: NDArray[np.int64], names: Sequence[str]) -> pa.Array:
@@ -273,7 +288,9 @@ def _named(indices: NDArray[np.int64], names: Sequence[str]) -> pa.Array:
 
 
 def order_ids(rows: NDArray[Any], names: Names) -> pa.Array:
-    """Client order ids: ACCOUNT-SYMBOL-NANOSECONDS-INTENT-ATTEMPT, a pure function of the decision behind the order."""
+    """Client order ids: ACCOUNT-SYMBOL-NANOSECONDS-INTENT-ATTEMPT, a pure function of the decision behind the
+    order. The only place that knows their form.
+    """
     import pyarrow.compute as pc
 
     symbols = _named(rows["instrument"], names.instruments).cast(pa.string())

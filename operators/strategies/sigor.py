@@ -131,7 +131,7 @@ def _vwap_reversion(close: float, vwap: float, rms: float) -> int:
 
 @kernel
 def fuse(ups: int, downs: int) -> float:
-    """Probability of a rise from the votes cast: 0.5 ± half the winning side's share, and 0.1 more above 0.8."""
+    """Probability of a rise: 0.5 ± half the winner's share of the votes cast, and 0.1 more above 0.8."""
     if ups == downs:
         return 0.5
     share = max(ups, downs) / (ups + downs)

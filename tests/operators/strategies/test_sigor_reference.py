@@ -131,7 +131,7 @@ class Model:
         return min(0.95, max(0.05, 0.5 + away if ups > downs else 0.5 - away))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 1, 10, 42, 117, 123])  # some differ if a squeeze looks at 59 or 61 bars
 @pytest.mark.parametrize("cents", [False, True])
 @pytest.mark.parametrize("begin", [0, 17])
 def test_sigor_equals_the_naive_model_on_three_sessions(seed: int, cents: bool, begin: int) -> None:

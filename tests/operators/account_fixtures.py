@@ -1,0 +1,277 @@
+"""A small account for tests: its configuration, its sessions, and a journal written by hand.
+
+Four instruments of one family; weights of one half; no spread; a commission of 0.01. Sessions are counted in minutes from their
+open: the bar of minute m ends m minutes after the open, so a session of 30 minutes has bars 1 to 30. Prices in tests are whole
+units of currency, `money` makes millionths of them.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.account import apply_events
+from operators.account_rules import account_rules, initial_state
+from operators.account_state import EVENT, OUTPUT_MODELS, Output, Rules, State, new_output, records, state_of
+from schemas.codes import EventKind, Verdict
+from schemas.config import Config, parse_config
+from schemas.records import dtype_of
+from schemas.sessions import Sessions
+
+MICRO = 1_000_000
+MINUTE = 60_000_000_000
+DAY = 1440 * MINUTE
+FIRST_OPEN = 1_700_000_040_000_000_000  # a whole minute
+QQQ, TQQQ, PSQ, SQQQ = range(4)
+BULL, BULL3 = 300_000, 600_000  # scores that choose QQQ and TQQQ; their negatives choose PSQ and SQQQ
+PLAIN_PRICES = (100, 50, 20, 10)
+
+COMPILED = not numba.config.DISABLE_JIT
+
+BASE: dict[str, Any] = {
+    "instruments": ["QQQ", "TQQQ", "PSQ", "SQQQ"],
+    "account": {"id": "test", "currency": "USD", "cash": 10_000},
+    "calendar": {"exchange": "XNYS", "first": "2020-01-01", "last": "2027-12-31"},
+    "bars": {
+        "interval_seconds": 60,
+        "jump_limit": Decimal("0.2"),
+        "max_gap_bars": 60,
+        "max_price": 1_000_000,
+        "max_volume": 10**12,
+        "other_symbols": "refuse",
+    },
+    "families": [
+        {
+            "name": "QQQ",
+            "hysteresis": Decimal("0.05"),
+            "bull": [
+                {"probability": Decimal("0.60"), "instrument": "QQQ", "weight": Decimal("0.5")},
+                {"probability": Decimal("0.75"), "instrument": "TQQQ", "weight": Decimal("0.5")},
+            ],
+            "bear": [
+                {"probability": Decimal("0.60"), "instrument": "PSQ", "weight": Decimal("0.5")},
+                {"probability": Decimal("0.75"), "instrument": "SQQQ", "weight": Decimal("0.5")},
+            ],
+        }
+    ],
+    "strategies": [
+        {
+            "name": "first",
+            "kind": "sigor",
+            "parameters": {},
+            "signals": ["QQQ"],
+            "family": "QQQ",
+            "capital_share": 1,
+            "filter": {"cooldown": 0, "noise_factor": 0, "noise_window": 10, "min_score": 0},
+        }
+    ],
+    "allocation": {"min_weight_change": Decimal("0.1")},
+    "gates": {
+        "session": {
+            "entries_stop_minutes": 15,
+            "cancel_entries_minutes": 10,
+            "exits_begin_minutes": 5,
+            "flat_by_seconds": 60,
+        },
+        "freshness": {"max_age_seconds": 90},
+        "conflict": {"two_of_one_side": "refuse"},
+        "frequency": {
+            "openings_per_window": 5,
+            "window_minutes": 10,
+            "openings_per_day": 60,
+            "release": "next_session",
+        },
+        "size": {
+            "max_position_value": 100_000,
+            "max_position_share": 1,
+            "max_positions": 10,
+            "max_volume_share": 1,
+            "min_order_value": 100,
+        },
+        "cash": {"buffer_share": Decimal("0.05"), "collar": Decimal("0.02")},
+    },
+    "orders": {"entry_lifetime_bars": 3},
+    "venue": {
+        "half_spread": 0,
+        "slippage": 0,
+        "commission_per_unit": Decimal("0.01"),
+        "commission_share": 0,
+        "participation": Decimal("0.1"),
+    },
+}
+
+
+def money(value: "int | str") -> int:
+    """Currency as millionths."""
+    return int(Decimal(value) * MICRO)
+
+
+def make_config(**changes: Any) -> Config:
+    """The base with some keys changed; `gates__cash__collar=...` is the key gates.cash.collar."""
+    import datetime as dt
+
+    data = copy.deepcopy(BASE)
+    data["calendar"] |= {"first": dt.date(2020, 1, 1), "last": dt.date(2027, 12, 31)}
+    for path, value in changes.items():
+        *sections, key = path.split("__")
+        section = data
+        for name in sections:
+            section = section[name]
+        if key not in section:
+            raise KeyError(path)
+        section[key] = value
+    return parse_config(data)
+
+
+def strategy(name: str, share: "int | str", signal: str = "QQQ", family: str | None = "QQQ") -> dict[str, Any]:
+    """One more strategy for `make_config(strategies=[...])`."""
+    row = {**BASE["strategies"][0], "name": name, "signals": [signal], "capital_share": Decimal(share)}
+    if family is None:
+        del row["family"]
+    return row
+
+
+def make_sessions(*minutes: int) -> Sessions:
+    """One session a day, each of so many minutes."""
+    opens = FIRST_OPEN + DAY * np.arange(len(minutes), dtype=np.int64)
+    return Sessions("TEST", opens, opens + MINUTE * np.array(minutes, np.int64))
+
+
+def at(session: int, minute: int) -> int:
+    """The end of the bar of that minute."""
+    return FIRST_OPEN + session * DAY + minute * MINUTE
+
+
+class Row(NamedTuple):
+    """One row of a journal; `instrument` -1 is a tick. `values` and `verdicts` by strategy, () for absent signals."""
+
+    time_ns: int
+    instrument: int
+    open: int = 0
+    close: int = 0
+    volume: int = 0
+    values: tuple[int, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+
+Journal = tuple[NDArray[Any], NDArray[np.int64], NDArray[np.uint8]]
+
+
+def journal(rows: Sequence[Row], strategies: int) -> Journal:
+    """Rows as the arrays a kernel reads."""
+    events = records(EVENT, len(rows))
+    values = np.zeros((len(rows), strategies), np.int64)
+    verdicts = np.full((len(rows), strategies), Verdict.ABSENT, np.uint8)
+    for k, row in enumerate(rows):
+        kind = EventKind.TICK if row.instrument < 0 else EventKind.SLICE
+        low, high = min(row.open, row.close), max(row.open, row.close)
+        events[k] = (kind, row.time_ns, row.instrument, row.open, high, low, row.close, row.volume)
+        if row.values:
+            values[k] = row.values
+            verdicts[k] = row.verdicts
+    return events, values, verdicts
+
+
+def tiny_output(instruments: int) -> Output:
+    """The smallest buffers that hold one group of events."""
+    rows = 4 * instruments + 2
+    return Output(*(records(dtype_of(model), rows) for model in OUTPUT_MODELS), np.zeros(4, np.int64))
+
+
+NAMES = ("orders", "executions", "decisions", "equity")
+
+
+@dataclass
+class Player:
+    """Applies journals to an account and keeps everything that came out."""
+
+    config: Config
+    rules: Rules
+    state: State
+    output: Output
+    rows: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in NAMES})
+
+    @classmethod
+    def of(cls, config: Config, sessions: Sessions, *, tiny: bool = False) -> "Player":
+        rules = account_rules(config, sessions, paper=True)
+        n = len(config.instruments)
+        output = tiny_output(n) if tiny else new_output(n, 1 << 10)
+        return cls(config, rules, initial_state(config, rules), output)
+
+    def apply(self, rows: Sequence[Row]) -> None:
+        self.apply_journal(journal(rows, len(self.config.strategies)))
+
+    def apply_journal(self, written: Journal) -> None:
+        row = 0
+        while row < len(written[0]):
+            self.output.counts[:] = 0
+            before = row
+            row = apply_events(*written, row, self.state, self.rules, self.output)
+            assert row > before
+            for k, name in enumerate(NAMES):
+                self.rows[name] += self.output[k][: self.output.counts[k]].tolist()
+
+    def dump_and_load(self) -> None:
+        """Go on with a copy of the state's bytes."""
+        self.state = state_of(np.frombuffer(self.state.words.tobytes(), np.int64).copy(), self.rules)
+
+    def table(self, name: str) -> NDArray[Any]:
+        """All rows of one output so far."""
+        model = OUTPUT_MODELS[NAMES.index(name)]
+        return np.array(self.rows[name], dtype_of(model)).view(np.recarray)
+
+    @property
+    def orders(self) -> NDArray[Any]:
+        return self.table("orders")
+
+    @property
+    def executions(self) -> NDArray[Any]:
+        return self.table("executions")
+
+    @property
+    def decisions(self) -> NDArray[Any]:
+        return self.table("decisions")
+
+    @property
+    def account(self) -> Any:
+        return self.state.account[0]
+
+    def position(self, instrument: int) -> int:
+        return int(self.state.positions[instrument].quantity)
+
+
+def minutes(
+    session: int,
+    span: Iterable[int],
+    *,
+    score: "int | Callable[[int], int]" = 0,
+    price: "Callable[[int, int], tuple[int, int]] | None" = None,
+    volume: "int | Callable[[int, int], int]" = 100_000,
+    missing: "Callable[[int, int], bool] | None" = None,
+    instruments: Sequence[int] = (QQQ, TQQQ, PSQ, SQQQ),
+) -> list[Row]:
+    """Slices of all instruments and a tick at each minute.
+
+    `score`: of the first strategy, on the bars of the first instrument, by minute. `price(instrument, minute)`: open and close
+    in millionths. `volume` and `missing` by instrument and minute.
+    """
+    rows = []
+    for minute in span:
+        for i in instruments:
+            if missing is not None and missing(i, minute):
+                continue
+            plain = money(PLAIN_PRICES[i])
+            opened, closed = price(i, minute) if price is not None else (plain, plain)
+            traded = volume(i, minute) if callable(volume) else volume
+            value = score(minute) if callable(score) else score
+            signal: dict[str, Any] = {}
+            if i == QQQ:
+                signal = {"values": (value,), "verdicts": (Verdict.PASSED if value else Verdict.NEUTRAL,)}
+            rows.append(Row(at(session, minute), i, opened, closed, traded, **signal))
+        rows.append(Row(at(session, minute), -1))
+    return rows

@@ -1,0 +1,142 @@
+"""The life of an order: every state against every event, from a table written by hand."""
+
+import pytest
+
+from operators.account_state import ORDER, records
+from operators.order_lifecycle import ILLEGAL, LIVE, NEXT_STATE, advance, is_live
+from schemas.codes import OrderEvent, OrderState
+
+# One line a state, one cell an event, in the order of EVENTS; a dot is illegal. States by their initials below.
+EVENTS = (
+    "SUBMIT DENY ACCEPT FILL FILL_LAST CANCEL_REQUEST CANCEL_REFUSED CANCEL "
+    "REPLACE_REQUEST REPLACE_REFUSED REPLACE REJECT EXPIRE SUSPEND LOSE"
+).split()
+INITIALS = {
+    "sub": OrderState.SUBMITTED,
+    "unk": OrderState.UNKNOWN,
+    "wrk": OrderState.WORKING,
+    "par": OrderState.PARTIAL,
+    "pca": OrderState.PENDING_CANCEL,
+    "pre": OrderState.PENDING_REPLACE,
+    "sus": OrderState.SUSPENDED,
+    "fil": OrderState.FILLED,
+    "den": OrderState.DENIED,
+    "rej": OrderState.REJECTED,
+    "can": OrderState.CANCELLED,
+    "exp": OrderState.EXPIRED,
+    "rep": OrderState.REPLACED,
+}
+#                  SUB DEN ACC FIL LST CRQ CRF CAN RRQ RRF REP REJ EXP SUS LOS
+TABLE = """
+NONE                .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
+CREATED            sub den  .   .   .   .   .   .   .   .   .   .   .   .   .
+SUBMITTED           .   .  wrk par fil pca  .  can  .   .   .  rej exp  .  unk
+UNKNOWN             .   .  wrk par fil pca  .  can  .   .  rep rej exp sus  .
+WORKING             .   .   .  par fil pca  .  can pre  .  rep rej exp sus unk
+PARTIAL             .   .   .  par fil pca  .  can pre  .  rep  .  exp sus unk
+PENDING_CANCEL      .   .  pca pca fil  .  wrk can  .   .   .   .  exp  .  unk
+PENDING_REPLACE     .   .   .  pre fil  .   .  can  .  wrk rep  .  exp  .  unk
+SUSPENDED           .   .  wrk par fil  .   .  can  .   .   .   .  exp  .   .
+FILLED              .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
+DENIED              .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
+REJECTED            .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
+CANCELLED           .   .   .  can can  .   .   .   .   .   .   .   .   .   .
+EXPIRED             .   .   .  exp exp  .   .   .   .   .   .   .   .   .   .
+REPLACED            .   .   .  rep rep  .   .   .   .   .   .   .   .   .   .
+"""
+CELLS = [
+    (OrderState[line.split()[0]], OrderEvent[name], INITIALS.get(cell))
+    for line in TABLE.split("\n")
+    if line
+    for name, cell in zip(EVENTS, line.split()[1:], strict=True)
+]
+LEGAL = [(state, event, following) for state, event, following in CELLS if following is not None]
+ILLEGAL_CELLS = [(state, event) for state, event, following in CELLS if following is None]
+
+COULD_FILL = {"CREATED", "SUBMITTED", "UNKNOWN", "WORKING", "PARTIAL", "PENDING_CANCEL", "PENDING_REPLACE", "SUSPENDED"}
+OVER = {"FILLED", "DENIED", "REJECTED", "CANCELLED", "EXPIRED", "REPLACED"}
+
+
+def name_of(item: object) -> str:
+    return getattr(item, "name", str(item)).lower()
+
+
+def test_the_table_has_every_state_and_every_event() -> None:
+    assert len(CELLS) == len(OrderState) * len(OrderEvent) == NEXT_STATE.size
+    assert {(s, e) for s, e, _ in CELLS} == {(s, e) for s in OrderState for e in OrderEvent}
+
+
+@pytest.mark.parametrize(("state", "event", "following"), LEGAL, ids=name_of)
+def test_a_legal_event_moves_the_order_and_nothing_else(
+    state: OrderState, event: OrderEvent, following: OrderState
+) -> None:
+    order = records(ORDER, 1)
+    order[0].state = state
+    order[0].quantity = 7
+    expected = order.copy()
+    expected[0].state = following
+    assert advance(order[0], int(event))
+    assert order.tobytes() == expected.tobytes()
+    assert NEXT_STATE[state, event] == following
+
+
+@pytest.mark.parametrize(("state", "event"), ILLEGAL_CELLS, ids=name_of)
+@pytest.mark.parametrize("cumulative", [0, 3])
+def test_an_illegal_event_moves_nothing(state: OrderState, event: OrderEvent, cumulative: int) -> None:
+    order = records(ORDER, 1)
+    order[0].state = state
+    order[0].quantity = 7
+    order[0].cumulative = cumulative
+    before = order.tobytes()
+    assert not advance(order[0], int(event))
+    assert order.tobytes() == before
+    assert NEXT_STATE[state, event] == ILLEGAL
+
+
+@pytest.mark.parametrize(
+    ("state", "event"),
+    [
+        (OrderState.PENDING_CANCEL, OrderEvent.CANCEL_REFUSED),
+        (OrderState.PENDING_REPLACE, OrderEvent.REPLACE_REFUSED),
+        (OrderState.SUSPENDED, OrderEvent.ACCEPT),
+        (OrderState.UNKNOWN, OrderEvent.ACCEPT),
+    ],
+    ids=name_of,
+)
+@pytest.mark.parametrize(
+    ("cumulative", "following"), [(0, OrderState.WORKING), (1, OrderState.PARTIAL), (6, OrderState.PARTIAL)]
+)
+def test_an_order_that_comes_back_is_partial_when_something_was_filled(
+    state: OrderState, event: OrderEvent, cumulative: int, following: OrderState
+) -> None:
+    order = records(ORDER, 1)
+    order[0].state = state
+    order[0].quantity = 7
+    order[0].cumulative = cumulative
+    assert advance(order[0], int(event))
+    assert order[0].state == following
+
+
+@pytest.mark.parametrize("state", sorted(OVER))
+@pytest.mark.parametrize("event", list(OrderEvent), ids=name_of)
+def test_a_final_state_stays_final(state: str, event: OrderEvent) -> None:
+    order = records(ORDER, 1)
+    order[0].state = OrderState[state]
+    advance(order[0], int(event))
+    assert order[0].state == OrderState[state]
+
+
+@pytest.mark.parametrize("state", list(OrderState), ids=name_of)
+def test_an_order_is_live_while_it_could_still_fill(state: OrderState) -> None:
+    order = records(ORDER, 1)
+    order[0].state = state
+    assert bool(is_live(order[0])) == bool(LIVE[state]) == (state.name in COULD_FILL)
+
+
+@pytest.mark.parametrize("state", [s for s in OrderState if s.name in OVER], ids=name_of)
+def test_a_late_fill_is_legal_only_where_an_order_ended_without_one(state: OrderState) -> None:
+    order = records(ORDER, 1)
+    order[0].state = state
+    late = state in (OrderState.CANCELLED, OrderState.EXPIRED, OrderState.REPLACED)
+    assert bool(advance(order[0], int(OrderEvent.FILL))) == late
+    assert order[0].state == state
