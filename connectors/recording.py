@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from schemas.batches import Codes, Float64s, Int64s
 from schemas.codes import DeadLetter
-from schemas.topics import BARS
+from schemas.topics import BARS, DEAD_LETTERS
 
 FORMAT_VERSION = 1
 DESCRIPTION = "recording.json"
@@ -268,6 +268,16 @@ class BarRecording:
             rows += estimate
         windows.append(tuple(group))
         return windows
+
+    def dead_letters(self) -> pl.DataFrame:
+        """Rows that never became bars when the recording was made: reason, detail, symbol, record, file, row."""
+        paths = sorted((self.path / f"topic={DEAD_LETTERS}").glob("*.parquet"))
+        if not paths:
+            return pl.DataFrame()
+        try:
+            return pl.concat([pl.read_parquet(path) for path in paths])
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise RecordingError(f"{self.path}: its dead letters are not readable: {error}") from error
 
     def read(self, window: Window, with_other_rows: bool = False) -> WindowRows:
         """All rows of the window's days. Raises RecordingError for a day outside reach and an unreadable

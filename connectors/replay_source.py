@@ -106,6 +106,8 @@ class _Partition(StatefulSourcePartition[Item, dict[str, Any]]):
         final = last_cut and self.window == len(source.windows) - 1
         complete_ns = self._complete_ns() if last_cut else -1
         refused = self._refused(rows) if self.cut == 0 else ()
+        if self.cut == self.window == 0:
+            refused += _recorded_dead_letters(source.recording)
         items: list[Item] = [
             (
                 bars.symbol,
@@ -169,6 +171,26 @@ class _Partition(StatefulSourcePartition[Item, dict[str, Any]]):
 
     def snapshot(self) -> dict[str, Any]:
         return {**self.source.identity, "place": (self.window, self.cut)}
+
+
+def _recorded_dead_letters(recording: BarRecording) -> tuple[DeadLetters, ...]:
+    """What never became a bar when the recording was made."""
+    rows = recording.dead_letters()
+    n = rows.height
+    if not n:
+        return ()
+    nothing = np.zeros(n, np.int64)
+    return (
+        DeadLetters(
+            BARS,
+            rows["symbol"].fill_null("").to_list(),
+            np.array([DeadLetter[name.upper()] for name in rows["reason"]], np.uint8),
+            nothing,
+            nothing,
+            np.full((5, n), np.nan),
+            rows["record"].to_list(),
+        ),
+    )
 
 
 def _midnight_ns(days: Window) -> int:

@@ -172,8 +172,8 @@ def vectorised_floor(recording: Path, config: Config) -> float:
     return total
 
 
-def bench(folder: Path, console: Console) -> dict[str, Any]:
-    """Run every workload and print the table."""
+def bench(folder: Path, console: Console) -> tuple[Table, dict[str, Any]]:
+    """Run every workload; the table and the figures."""
     results = {}
     for name, work in WORKLOADS.items():
         with console.status(f"{name}: {work.about}"):
@@ -197,8 +197,7 @@ def bench(folder: Path, console: Console) -> dict[str, Any]:
             f"{row['ratio_to_floor']:.2f}",
             f"{row['principles_held']} of 5",
         )
-    console.print(table)
-    return {"workloads": results}
+    return table, {"workloads": results}
 
 
 if __name__ == "__main__":

@@ -7,18 +7,34 @@ Exit codes: 0 all held, 1 something did not hold, 2 could not be judged, 130 sto
 import json
 import shutil
 import sys
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from connectors.bar_import import BarImportError, import_bars, report_table
+from connectors.calendars import load_sessions
 from connectors.config_file import load_config
 from connectors.results import SUMMARY, WORK
+from connectors.synthetic import Family, write_synthetic
+from flows.bench import bench as run_bench
+from flows.graph import Setup
+from flows.real import replay_families
 from flows.replay import WINDOW_ROWS, prepare
 from flows.run import USER_ERRORS, RunError, run
 from flows.summary import show
+from operators.quality import SymbolJudge
+from schemas.config import NS
 
+DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
+DEFAULT_CONFIG = DEPLOY / "demo.toml"
+FAMILIES_CONFIG = DEPLOY / "us-families.toml"
+DEMO_FAMILIES = (
+    Family("QQQ", (("QQQ", 1.0), ("TQQQ", 3.0), ("PSQ", -1.0), ("SQQQ", -3.0)), thin={"PSQ": 0.02}),
+)
 HELD, NOT_HELD, NOT_JUDGED, STOPPED = 0, 1, 2, 130
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split("\n")[0])
@@ -26,6 +42,14 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="configuration of the deployment (TOML)")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print the summary as one JSON object, last")]
+FirstOption = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="first day to take")]
+LastOption = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="last day to take")]
+
+
+def make_console() -> Console:
+    """A terminal has a width of its own; a file or a pipe gets one that fits the tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=150)
 
 
 @app.callback()
@@ -38,6 +62,8 @@ def replay(
     recording: Annotated[Path, typer.Argument(help="recording of bars, made by import or generate")],
     config: ConfigOption,
     out: OutOption = Path("out"),
+    first: FirstOption = None,
+    last: LastOption = None,
     recovery: Annotated[
         Path | None, typer.Option("--recovery", "-r", help="folder for snapshots; the same command continues a killed run")
     ] = None,
@@ -48,8 +74,16 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Replay recorded bars through the whole graph and show the result."""
-    console = Console()
-    ready = prepare(recording, load_config(config), out, window_rows=window_rows, batch_bars=batch_bars)
+    console = make_console()
+    ready = prepare(
+        recording,
+        load_config(config),
+        out,
+        first=_day(first),
+        last=_day(last),
+        window_rows=window_rows,
+        batch_bars=batch_bars,
+    )
     if recovery is None and (out / WORK).exists():
         shutil.rmtree(out / WORK)
     summary = run(
@@ -65,6 +99,99 @@ def replay(
     if recovery is None:
         shutil.rmtree(out / WORK)
     finish(console, show(summary, out), summary, as_json, all(row["held"] for row in summary["principles"].values()))
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="a CSV or Parquet file, or a folder of SYMBOL.csv or SYMBOL.parquet")],
+    recording: Annotated[Path, typer.Argument(help="the recording to make; must not exist")],
+    interval: Annotated[int, typer.Option(min=1, help="length of a bar in seconds")] = 60,
+    stamped: Annotated[str | None, typer.Option(help="whether a time is a bar's start or its end")] = None,
+    zone: Annotated[str | None, typer.Option(help="time zone of times without one, such as America/New_York")] = None,
+    unit: Annotated[str | None, typer.Option(help="unit of epoch numbers: s, ms, us or ns")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="NAME=PART, where usual names do not do: start, end, time, symbol, open, ...")
+    ] = None,
+    symbol: Annotated[str | None, typer.Option(help="symbol of a file that names none")] = None,
+    first: FirstOption = None,
+    last: LastOption = None,
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="its [calendar] and [bars] judge the bars")
+    ] = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn bars of your own into a recording and show what is in it."""
+    console = make_console()
+    setup = Setup.of(load_config(config), paper=True)
+    limits = replace(setup.limits, interval_ns=interval * NS)
+    report = import_bars(
+        source,
+        recording,
+        interval_ns=interval * NS,
+        sessions=setup.sessions,
+        judge=SymbolJudge(limits, setup.sessions),
+        columns=_columns(column or []),
+        stamped=stamped,
+        zone=zone,
+        unit=unit,
+        symbol=symbol,
+        first=_day(first),
+        last=_day(last),
+    )
+    console.print(report_table(report))
+    if as_json:
+        refused = {reason.name.lower(): count for reason, count in sorted(report.refused.items())}
+        print(json.dumps({"rows": report.rows, "recorded": report.recorded, "refused": refused}))
+
+
+def _day(moment: datetime | None) -> date | None:
+    return moment.date() if moment else None
+
+
+def _columns(pairs: list[str]) -> dict[str, str]:
+    columns = {}
+    for pair in pairs:
+        name, equals, part = pair.rpartition("=")
+        if not equals:
+            raise BarImportError(f"--column {pair}: write it as NAME=PART, such as --column Last=close")
+        columns[name] = part
+    return columns
+
+
+@app.command()
+def generate(
+    recording: Annotated[Path, typer.Argument(help="the recording to make; must not exist")],
+    days: Annotated[int, typer.Option(min=1, help="sessions")] = 60,
+    seed: Annotated[int, typer.Option(help="the same seed gives the same bars")] = 7,
+    first: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="first day")] = datetime(2024, 10, 1),  # noqa: DTZ001
+    clean: Annotated[bool, typer.Option("--clean", help="without the dirty records that a real feed has")] = False,
+    exchange: Annotated[str, typer.Option(help="exchange calendar")] = "XNYS",
+) -> None:
+    """Make a recording of a synthetic market: the QQQ family, which obeys its leverage, half days, gaps and some dirt."""
+    sessions = load_sessions(exchange, first.date(), first.date() + timedelta(days=2 * days + 30))
+    rows = write_synthetic(recording, sessions, DEMO_FAMILIES, first.date(), days, seed, dirty=not clean)
+    make_console().print(f"{rows:,} bars of a synthetic market in {recording}")
+
+
+@app.command()
+def real(
+    data: Annotated[Path, typer.Argument(help="folder that holds bars_1m/SYMBOL.parquet")],
+    config: ConfigOption = FAMILIES_CONFIG,
+) -> None:
+    """Replay every strategy over every leveraged family that has bars, and show one table."""
+    console = make_console()
+    table, rows = replay_families(data, load_config(config), console)
+    finish(console, table, {"rows": rows}, True, all(row["principles_held"] == 5 for row in rows))
+
+
+@app.command()
+def bench(
+    folder: Annotated[Path, typer.Option(help="where the benchmark's recordings are kept")] = Path(".bench"),
+) -> None:
+    """Measure bars a second and peak memory of whole replays; takes some minutes."""
+    console = make_console()
+    table, figures = run_bench(folder, console)
+    finish(console, table, figures, True, True)
 
 
 def _finished_before(out: Path) -> dict[str, Any] | None:
@@ -88,6 +215,6 @@ def main() -> None:
     """Entry point. What a user can mend is a message, not a traceback."""
     try:
         app()
-    except (*USER_ERRORS, RunError) as error:
+    except (*USER_ERRORS, RunError, BarImportError) as error:
         Console(stderr=True).print(f"[bold red]error[/] {error}", highlight=False, markup=True)
         sys.exit(NOT_JUDGED)

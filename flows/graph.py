@@ -6,6 +6,7 @@ Live and replay build it from the same two functions; they differ in where bars 
 from dataclasses import dataclass
 
 import bytewax.operators as op
+import numpy as np
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.operators import KeyedStream
@@ -92,3 +93,25 @@ def replay_graph(source: Source, sink: Sink, setup: Setup, results_key: str) -> 
     keyed = op.map("results_key", results, lambda item: (results_key, item[1]))
     op.output("out", keyed, sink)
     return flow
+
+
+def compile_kernels(setup: Setup) -> None:
+    """Send nothing through every machine: kernels compile, or load, before the first bar instead of with it."""
+    config, strategies = setup.config, len(setup.config.strategies)
+    empty, nothing = np.zeros(0, np.int64), np.zeros((5, 0))
+    align, account = Align(len(config.instruments), strategies), Account(config, setup.rules)
+    machines = (Indicators(setup.plan), Strategies(setup.plan), SignalFilter(setup.plan))
+    for index, symbol in enumerate(config.instruments):
+        if index > 0 and not setup.plan.symbols[symbol].strategies:
+            continue
+        quality = Quality(setup.limits, setup.sessions, setup.plan)
+        (batch,) = quality.step(BarBatch(symbol, empty, empty, nothing, np.zeros(0, np.uint8), 0))
+        assert isinstance(batch, MarketBatch)
+        for machine in machines:
+            machine.vectors = None
+            machine.step(batch)
+    lanes = [journal_slices(batch, index) for index in range(len(config.instruments))]
+    for lane in (*lanes, Ticks(empty, 0)):
+        lane.final = True
+        for journal in align.step(lane):
+            account.step(journal)

@@ -8,6 +8,7 @@ and, with progress and a table at the end, as `sluice replay`.
 """
 
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from threading import Event
 
@@ -35,11 +36,18 @@ class Replay:
 
 
 def prepare(
-    recording: Path, config: Config, out: Path, *, window_rows: int = WINDOW_ROWS, batch_bars: int = 0
+    recording: Path,
+    config: Config,
+    out: Path,
+    *,
+    first: date | None = None,
+    last: date | None = None,
+    window_rows: int = WINDOW_ROWS,
+    batch_bars: int = 0,
 ) -> Replay:
-    """Open the recording and build the flow. Raises `ConfigError` and `RecordingError`."""
+    """Open the recording from day `first` to day `last` and build the flow. Raises `ConfigError` and `RecordingError`."""
     setup = Setup.of(config, paper=True)
-    bars = BarRecording(recording, config.instruments)
+    bars = BarRecording(recording, config.instruments, first, last)
     if bars.interval_ns != config.interval_ns:
         raise RecordingError(
             f"{recording} has bars of {bars.interval_ns // 10**9} s, the configuration's bars.interval_seconds is "

@@ -19,7 +19,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from connectors.recording import RecordingError
 from connectors.replay_source import Progress as ReplayProgress
 from connectors.results import ResultsError
+from flows.graph import compile_kernels
 from flows.replay import Replay
+from operators.compiled import COLD
 from operators.shell import SnapshotError
 from schemas.config import ConfigError
 
@@ -45,6 +47,9 @@ def run(
     Without recovery every window is an epoch, which gives back-pressure; with it, an epoch lasts `snapshot_seconds`. Raises
     `RunError` and the errors of configuration, recording and snapshot.
     """
+    if COLD and not quiet:
+        console.print("compiling kernels, once for this version: about 15 seconds")
+    compile_kernels(replay.setup)
     with _locked(recovery) as config, _stop_on_signal(replay.progress), _shown(replay.progress, console, quiet):
         try:
             cluster_main(

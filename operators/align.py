@@ -99,9 +99,9 @@ class Align:
             [
                 SliceBatch(
                     i,
-                    np.frombuffer(events, EVENT),
-                    np.frombuffer(values, np.int64).reshape(-1, self.strategies),
-                    np.frombuffer(verdicts, np.uint8).reshape(-1, self.strategies),
+                    np.frombuffer(events, EVENT).copy(),
+                    np.frombuffer(values, np.int64).reshape(-1, self.strategies).copy(),
+                    np.frombuffer(verdicts, np.uint8).reshape(-1, self.strategies).copy(),
                     NOT_REPORTED,
                     False,
                 )

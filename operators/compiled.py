@@ -31,9 +31,12 @@ def _code_hash() -> str:
 CODE_HASH = _code_hash()
 """Identity of the kernels' sources; snapshots carry it."""
 
+_cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sluice" / f"kernels-{CODE_HASH}"
 if "NUMBA_CACHE_DIR" not in os.environ:
-    _cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sluice" / f"kernels-{CODE_HASH}"
     numba.config.CACHE_DIR = str(_cache)
+
+COLD = not Path(numba.config.CACHE_DIR).is_dir()
+"""True where no kernel of these sources has been compiled on this machine before."""
 
 
 def kernel(function: F) -> F:

@@ -1,11 +1,12 @@
 """A small account for tests: its configuration, its sessions, and a journal written by hand.
 
-Four instruments of one family; weights of one half; no spread; a commission of 0.01. Sessions are counted in minutes from their
-open: the bar of minute m ends m minutes after the open, so a session of 30 minutes has bars 1 to 30. Prices in tests are whole
-units of currency, `money` makes millionths of them.
+Four instruments of one family; weights of one half; no spread; a commission of 0.01. Sessions are counted in minutes
+from their open: the bar of minute m ends m minutes after the open, so a session of 30 minutes has bars 1 to 30.
+Prices in tests are units of currency, `money` makes millionths of them.
 """
 
 import copy
+import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from operators.account import apply_events
 from operators.account_rules import account_rules, initial_state
-from operators.account_state import EVENT, OUTPUT_MODELS, Output, Rules, State, new_output, records, state_of
+from operators.account_state import EVENT, OUTPUT_MODELS, Output, Rules, State, records, state_of
 from schemas.codes import EventKind, Verdict
 from schemas.config import Config, parse_config
 from schemas.records import dtype_of
@@ -36,7 +37,7 @@ COMPILED = not numba.config.DISABLE_JIT
 BASE: dict[str, Any] = {
     "instruments": ["QQQ", "TQQQ", "PSQ", "SQQQ"],
     "account": {"id": "test", "currency": "USD", "cash": 10_000},
-    "calendar": {"exchange": "XNYS", "first": "2020-01-01", "last": "2027-12-31"},
+    "calendar": {"exchange": "XNYS", "first": dt.date(2020, 1, 1), "last": dt.date(2027, 12, 31)},
     "bars": {
         "interval_seconds": 60,
         "jump_limit": Decimal("0.2"),
@@ -113,10 +114,7 @@ def money(value: "int | str") -> int:
 
 def make_config(**changes: Any) -> Config:
     """The base with some keys changed; `gates__cash__collar=...` is the key gates.cash.collar."""
-    import datetime as dt
-
     data = copy.deepcopy(BASE)
-    data["calendar"] |= {"first": dt.date(2020, 1, 1), "last": dt.date(2027, 12, 31)}
     for path, value in changes.items():
         *sections, key = path.split("__")
         section = data
@@ -128,7 +126,9 @@ def make_config(**changes: Any) -> Config:
     return parse_config(data)
 
 
-def strategy(name: str, share: "int | str", signal: str = "QQQ", family: str | None = "QQQ") -> dict[str, Any]:
+def strategy(
+    name: str, share: "int | str", signal: str = "QQQ", family: str | None = "QQQ"
+) -> dict[str, Any]:
     """One more strategy for `make_config(strategies=[...])`."""
     row = {**BASE["strategies"][0], "name": name, "signals": [signal], "capital_share": Decimal(share)}
     if family is None:
@@ -148,7 +148,7 @@ def at(session: int, minute: int) -> int:
 
 
 class Row(NamedTuple):
-    """One row of a journal; `instrument` -1 is a tick. `values` and `verdicts` by strategy, () for absent signals."""
+    """One row of a journal; `instrument` -1 is a tick. `values` and `verdicts` by strategy; () is no signal."""
 
     time_ns: int
     instrument: int
@@ -177,10 +177,16 @@ def journal(rows: Sequence[Row], strategies: int) -> Journal:
     return events, values, verdicts
 
 
-def tiny_output(instruments: int) -> Output:
-    """The smallest buffers that hold one group of events."""
-    rows = 4 * instruments + 2
-    return Output(*(records(dtype_of(model), rows) for model in OUTPUT_MODELS), np.zeros(4, np.int64))
+GARBAGE = -7_777
+
+
+def make_output(instruments: int, groups: int) -> Output:
+    """Buffers that hold just so many groups of events, full of garbage."""
+    rows = groups * (4 * instruments + 2)
+    buffers = [records(dtype_of(model), rows) for model in OUTPUT_MODELS]
+    for buffer in buffers:
+        buffer.view(np.int64)[:] = GARBAGE
+    return Output(*buffers, np.zeros(4, np.int64))
 
 
 NAMES = ("orders", "executions", "decisions", "equity")
@@ -199,8 +205,7 @@ class Player:
     @classmethod
     def of(cls, config: Config, sessions: Sessions, *, tiny: bool = False) -> "Player":
         rules = account_rules(config, sessions, paper=True)
-        n = len(config.instruments)
-        output = tiny_output(n) if tiny else new_output(n, 1 << 10)
+        output = make_output(len(config.instruments), 1 if tiny else 40)
         return cls(config, rules, initial_state(config, rules), output)
 
     def apply(self, rows: Sequence[Row]) -> None:
@@ -214,7 +219,10 @@ class Player:
             row = apply_events(*written, row, self.state, self.rules, self.output)
             assert row > before
             for k, name in enumerate(NAMES):
-                self.rows[name] += self.output[k][: self.output.counts[k]].tolist()
+                rows = self.output[k][: self.output.counts[k]]
+                assert not (rows.view(np.int64) == GARBAGE).any(), name
+                self.rows[name] += rows.tolist()
+                self.output[k].view(np.int64)[:] = GARBAGE
 
     def dump_and_load(self) -> None:
         """Go on with a copy of the state's bytes."""
@@ -257,8 +265,8 @@ def minutes(
 ) -> list[Row]:
     """Slices of all instruments and a tick at each minute.
 
-    `score`: of the first strategy, on the bars of the first instrument, by minute. `price(instrument, minute)`: open and close
-    in millionths. `volume` and `missing` by instrument and minute.
+    `score`: of the first strategy, on the bars of the first instrument, by minute. `price(instrument, minute)`:
+    open and close in millionths. `volume` and `missing` by instrument and minute.
     """
     rows = []
     for minute in span:

@@ -127,7 +127,11 @@ def fill_sequences(draw: st.DrawFn) -> list[Fill]:
             continue
         held[i] += quantity if buys else -quantity
         fills.append(Fill(i, Side.BUY if buys else Side.SELL, quantity, price, max(price + off, 1), fee))
-    fills += [Fill(i, Side.SELL, quantity, 7, 7, 0) for i, quantity in enumerate(held) if quantity and draw(st.booleans())]
+    fills += [
+        Fill(i, Side.SELL, quantity, 7, 7, 0)
+        for i, quantity in enumerate(held)
+        if quantity and draw(st.booleans())
+    ]
     return fills
 
 
@@ -158,5 +162,6 @@ def test_any_sequence_of_fills_is_booked_exactly(fills: list[Fill]) -> None:
         if quantity[i] == 0:
             assert position["book"] == 0
         else:
-            assert 0 <= position["book"] - cost[i] <= sales[i]  # less than a millionth a sale, and never below the cost
+            # never below the exact cost, and above it by less than a millionth a sale
+            assert 0 <= position["book"] - cost[i] <= sales[i]
     assert account["realised"] == cash + sum(p["book"] for p in positions) + fees - START

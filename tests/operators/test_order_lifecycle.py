@@ -6,11 +6,24 @@ from operators.account_state import ORDER, records
 from operators.order_lifecycle import ILLEGAL, LIVE, NEXT_STATE, advance, is_live
 from schemas.codes import OrderEvent, OrderState
 
-# One line a state, one cell an event, in the order of EVENTS; a dot is illegal. States by their initials below.
-EVENTS = (
-    "SUBMIT DENY ACCEPT FILL FILL_LAST CANCEL_REQUEST CANCEL_REFUSED CANCEL "
-    "REPLACE_REQUEST REPLACE_REFUSED REPLACE REJECT EXPIRE SUSPEND LOSE"
-).split()
+# One line a state, one cell an event, in the order of COLUMNS; a dot is illegal, states by the initials below.
+COLUMNS = {
+    "SUB": OrderEvent.SUBMIT,
+    "DEN": OrderEvent.DENY,
+    "ACC": OrderEvent.ACCEPT,
+    "FIL": OrderEvent.FILL,
+    "LST": OrderEvent.FILL_LAST,
+    "CRQ": OrderEvent.CANCEL_REQUEST,
+    "CRF": OrderEvent.CANCEL_REFUSED,
+    "CAN": OrderEvent.CANCEL,
+    "RRQ": OrderEvent.REPLACE_REQUEST,
+    "RRF": OrderEvent.REPLACE_REFUSED,
+    "REP": OrderEvent.REPLACE,
+    "REJ": OrderEvent.REJECT,
+    "EXP": OrderEvent.EXPIRE,
+    "SUS": OrderEvent.SUSPEND,
+    "LOS": OrderEvent.LOSE,
+}
 INITIALS = {
     "sub": OrderState.SUBMITTED,
     "unk": OrderState.UNKNOWN,
@@ -26,8 +39,8 @@ INITIALS = {
     "exp": OrderState.EXPIRED,
     "rep": OrderState.REPLACED,
 }
-#                  SUB DEN ACC FIL LST CRQ CRF CAN RRQ RRF REP REJ EXP SUS LOS
 TABLE = """
+STATE              SUB DEN ACC FIL LST CRQ CRF CAN RRQ RRF REP REJ EXP SUS LOS
 NONE                .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
 CREATED            sub den  .   .   .   .   .   .   .   .   .   .   .   .   .
 SUBMITTED           .   .  wrk par fil pca  .  can  .   .   .  rej exp  .  unk
@@ -44,17 +57,18 @@ CANCELLED           .   .   .  can can  .   .   .   .   .   .   .   .   .   .
 EXPIRED             .   .   .  exp exp  .   .   .   .   .   .   .   .   .   .
 REPLACED            .   .   .  rep rep  .   .   .   .   .   .   .   .   .   .
 """
+HEAD, *LINES = [line.split() for line in TABLE.strip().splitlines()]
 CELLS = [
-    (OrderState[line.split()[0]], OrderEvent[name], INITIALS.get(cell))
-    for line in TABLE.split("\n")
-    if line
-    for name, cell in zip(EVENTS, line.split()[1:], strict=True)
+    (OrderState[state], COLUMNS[column], INITIALS.get(cell))
+    for state, *cells in LINES
+    for column, cell in zip(HEAD[1:], cells, strict=True)
 ]
 LEGAL = [(state, event, following) for state, event, following in CELLS if following is not None]
 ILLEGAL_CELLS = [(state, event) for state, event, following in CELLS if following is None]
 
-COULD_FILL = {"CREATED", "SUBMITTED", "UNKNOWN", "WORKING", "PARTIAL", "PENDING_CANCEL", "PENDING_REPLACE", "SUSPENDED"}
 OVER = {"FILLED", "DENIED", "REJECTED", "CANCELLED", "EXPIRED", "REPLACED"}
+COULD_FILL = {"CREATED", "SUBMITTED", "UNKNOWN", "WORKING", "PARTIAL"}
+COULD_FILL |= {"PENDING_CANCEL", "PENDING_REPLACE", "SUSPENDED"}
 
 
 def name_of(item: object) -> str:
