@@ -1,7 +1,8 @@
 """The one input of a replay: a recording read in time windows, and the clock that goes with it.
 
-Out, keyed: `BarBatch` by symbol and `Ticks` by account. A window is a group of whole days; all symbols of a window come before
-the next one, so every symbol is complete up to the window's end and memory is one window. State: the place in the recording.
+Out, keyed: `BarBatch` by symbol and `Ticks` by account. A window is a group of whole days; all symbols of a
+window come before the next one, so every symbol is complete up to the window's end and memory is one window.
+State: the place in the recording.
 """
 
 import time
@@ -62,19 +63,29 @@ class ReplaySource(FixedPartitionedSource[Item, dict[str, Any]]):
         self.ignore_other_symbols = ignore_other_symbols
         self.progress = progress
         progress.days = len(recording.days)
-        self.identity = {"recording": recording.identity, "windows": len(self.windows), "batch_bars": batch_bars}
+        self.identity = {
+            "recording": recording.identity,
+            "windows": len(self.windows),
+            "batch_bars": batch_bars,
+        }
 
     def list_parts(self) -> list[str]:
         return ["recording"]
 
-    def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> "_Partition":
+    def build_part(
+        self,
+        step_id: str,  # noqa: ARG002 - the form Bytewax calls
+        for_part: str,  # noqa: ARG002
+        resume_state: dict[str, Any] | None,
+    ) -> "_Partition":
         place = (0, 0)
         if resume_state is not None:
             for key, mine in self.identity.items():
                 if resume_state[key] != mine:
                     raise RecordingError(
                         f"the recovery snapshot was written for another recording or other batches "
-                        f"({key} {resume_state[key]!r}, now {mine!r}); start anew with an empty recovery directory"
+                        f"({key} {resume_state[key]!r}, now {mine!r}); start anew with an empty recovery "
+                        f"directory"
                     )
             place = resume_state["place"]
         return _Partition(self, *place)
@@ -117,7 +128,12 @@ class _Partition(StatefulSourcePartition[Item, dict[str, Any]]):
         ]
         if self.cut == 0:
             items.append(
-                (source.account, Ticks(self._tick_times(days), self._complete_ns(), self.window == len(source.windows) - 1))
+                (
+                    source.account,
+                    Ticks(
+                        self._tick_times(days), self._complete_ns(), self.window == len(source.windows) - 1
+                    ),
+                )
             )
         progress.rows += sum(len(batch) for _, batch in items if isinstance(batch, BarBatch))
         self.cut += 1
@@ -143,7 +159,9 @@ class _Partition(StatefulSourcePartition[Item, dict[str, Any]]):
         wanted = {int(np.datetime64(day, "ns").astype(np.int64)) // DAY_NS for day in days}
         times = [
             np.arange(open_ns + step, close_ns + 1, step)
-            for open_ns, close_ns in zip(sessions.open_ns[start:stop], sessions.close_ns[start:stop], strict=True)
+            for open_ns, close_ns in zip(
+                sessions.open_ns[start:stop], sessions.close_ns[start:stop], strict=True
+            )
             if open_ns // DAY_NS in wanted
         ]
         return np.concatenate(times) if times else np.zeros(0, np.int64)

@@ -1,8 +1,9 @@
 """The results of a replay on disk.
 
-In, under one key: `AccountBatch` and `DeadLetters`. While a replay runs, rows are appended to plain files of fixed-width records
-under OUT/.work. The snapshot is the lengths of these files: a resumed run cuts them back to the last complete epoch and writes
-on, so whatever dies, every row is there once. When the recording is complete, `finish` turns them into Parquet and a summary.
+In, under one key: `AccountBatch` and `DeadLetters`. While a replay runs, rows are appended to plain files of
+fixed-width records under OUT/.work. The snapshot is the lengths of these files: a resumed run cuts them back
+to the last complete epoch and writes on, so whatever dies, every row is there once. When the recording is
+complete, `finish` turns them into Parquet and a summary.
 """
 
 import base64
@@ -35,7 +36,9 @@ class ResultsError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a complete run left: rows by table (mapped from disk), dead letters as plain rows, the account's own figures."""
+    """What a complete run left: rows by table (mapped from disk), dead letters as plain rows, the
+    account's own figures.
+    """
 
     out: Path
     tables: dict[str, NDArray[Any]]
@@ -47,7 +50,9 @@ Finish = Callable[[Results], None]
 
 
 class ResultsSink(FixedPartitionedSink[Item, dict[str, Any]]):
-    """One partition, since a run has one account. `finals`: how many final batches make the recording complete."""
+    """One partition, since a run has one account. `finals`: how many final batches make the recording
+    complete.
+    """
 
     def __init__(self, out: Path, finals: int, identity: str, finish: Finish):
         self.out = out
@@ -61,7 +66,12 @@ class ResultsSink(FixedPartitionedSink[Item, dict[str, Any]]):
     def part_fn(self, item_key: str) -> int:  # noqa: ARG002 - there is one
         return 0
 
-    def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> "_Partition":
+    def build_part(
+        self,
+        step_id: str,  # noqa: ARG002 - the form Bytewax calls
+        for_part: str,  # noqa: ARG002
+        resume_state: dict[str, Any] | None,
+    ) -> "_Partition":
         return _Partition(self, resume_state)
 
 
@@ -83,8 +93,8 @@ class _Partition(StatefulSinkPartition[Item, dict[str, Any]]):
         path = self.work / name
         if length and (not path.is_file() or path.stat().st_size < length):
             raise ResultsError(
-                f"{path} is shorter than the recovery snapshot says; the output folder does not belong to this recovery "
-                f"directory. Start anew with an empty recovery directory."
+                f"{path} is shorter than the recovery snapshot says; the output folder does not belong to "
+                f"this recovery directory. Start anew with an empty recovery directory."
             )
         file = path.open("r+b" if path.is_file() else "w+b", buffering=0)
         file.truncate(length)
@@ -109,7 +119,12 @@ class _Partition(StatefulSinkPartition[Item, dict[str, Any]]):
 
     def snapshot(self) -> dict[str, Any]:
         lengths = {name: file.tell() for name, file in self.files.items()}
-        return {"lengths": lengths, "finals": self.finals, "account": self.account, "identity": self.sink.identity}
+        return {
+            "lengths": lengths,
+            "finals": self.finals,
+            "account": self.account,
+            "identity": self.sink.identity,
+        }
 
     def close(self) -> None:
         for file in self.files.values():

@@ -1,7 +1,8 @@
 """Recounts the five integrity principles from what left the system: orders and executions, and nothing else.
 
-Shares no code with gates, ledger or order life cycle. In: the two tables, the configuration and the calendar. Out: per principle
-whether it held and on what evidence. Time runs as the account saw it: at one event time its executions come before its orders.
+Shares no code with gates, ledger or order life cycle. In: the two tables, the configuration and the calendar.
+Out: per principle whether it held and on what evidence. Time runs as the account saw it: at one event time
+its executions come before its orders.
 """
 
 from dataclasses import dataclass
@@ -53,9 +54,11 @@ def _frame(rows: NDArray[Any]) -> pl.DataFrame:
 
 
 def _events(sent: pl.DataFrame, told: pl.DataFrame, config: Config) -> pl.DataFrame:
-    """Every order sent and every report on it, in time, with what each did to position, open quantity and cash.
+    """Every order sent and every report on it, in time, with what each did to position, open quantity and
+    cash.
 
-    `bought` and `sold`: change of the open quantity of buys and sells. `worst`: change of the cash that open buys could take.
+    `bought` and `sold`: change of the open quantity of buys and sells. `worst`: change of the cash that open
+    buys could take.
     """
     buy = int(Side.BUY)
     venue = config.venue
@@ -124,7 +127,9 @@ def _no_negative_cash(flow: pl.DataFrame, config: Config) -> Finding:
 
 
 def _no_conflict(flow: pl.DataFrame, config: Config) -> Finding:
-    """Exposure counts what is held and what open buys could add, so every subset of open orders is covered."""
+    """Exposure counts what is held and what open buys could add, so every subset of open orders is
+    covered.
+    """
     index = {symbol: i for i, symbol in enumerate(config.instruments)}
     breaches = 0
     flips = 0
@@ -139,18 +144,23 @@ def _no_conflict(flow: pl.DataFrame, config: Config) -> Finding:
         side = both.select(pl.col("bull").sign() - pl.col("bear").sign()).to_series()
         sides = side.filter(side != 0)
         flips += int((sides != sides.shift(1)).sum() or 0)
-    return Finding(breaches, f"{len(config.families)} families, {flips:,} changes of side, never both at once")
+    return Finding(
+        breaches, f"{len(config.families)} families, {flips:,} changes of side, never both at once"
+    )
 
 
 def _flat_at_close(flow: pl.DataFrame, config: Config, sessions: Sessions) -> Finding:
-    """Nothing held and nothing open at each close at which anything had happened, and the last fill in time."""
+    """Nothing held and nothing open at each close at which anything had happened, and the last fill in
+    time.
+    """
     if flow.is_empty():
         return Finding(0, "nothing was ever held")
     early = config.gates.session.flat_by_seconds * NS
     time = flow["time"].to_numpy()
     session = np.searchsorted(sessions.close_ns, time, side="left")
     dated = flow.with_columns(session=pl.Series(session))
-    # what is open when the close comes: an expiry at the close itself is the venue's end of day, too late for the principle
+    # what is open when the close comes: an expiry at the close itself is the venue's end of day, too late
+    # for the principle
     close = pl.Series(sessions.close_ns[np.minimum(session, len(sessions) - 1)])
     before = dated.filter(pl.col("time") < close)
     held = before.group_by("session").agg(
@@ -162,7 +172,8 @@ def _flat_at_close(flow: pl.DataFrame, config: Config, sessions: Sessions) -> Fi
         position=pl.col("position").sum(), open=(pl.col("bought") + pl.col("sold")).sum()
     )
     wide = changes.sort("session").with_columns(
-        position=pl.col("position").cum_sum().over("instrument"), open=pl.col("open").cum_sum().over("instrument")
+        position=pl.col("position").cum_sum().over("instrument"),
+        open=pl.col("open").cum_sum().over("instrument"),
     )
     not_flat = wide.filter((pl.col("position") != 0) | (pl.col("open") != 0))["session"].n_unique()
     late = dated.filter((pl.col("position") != 0) & (pl.col("time") > close - early))["session"].n_unique()

@@ -1,9 +1,10 @@
 """The benchmark: bars a second and peak memory of whole replays, on synthetic bars.
 
-Each workload runs in a process of its own: once to compile or load the kernels, then `REPEATS` times; the figures are of the
-median run, from the first read of the recording to the closed results, and the peak resident memory of the process. Beside it,
-in the same process and on the same recording, runs the least a back-test can do: read the bars and take the EMA cross as
-vectors, without gates, orders, money or records. The ratio of the two travels from machine to machine; bars a second do not.
+Each workload runs in a process of its own: once to compile or load the kernels, then `REPEATS` times; the
+figures are of the median run, from the first read of the recording to the closed results, and the peak
+resident memory of the process. Beside it, in the same process and on the same recording, runs the least a
+back-test can do: read the bars and take the EMA cross as vectors, without gates, orders, money or records.
+The ratio of the two travels from machine to machine; bars a second do not.
 """
 
 import json
@@ -55,7 +56,9 @@ WORKLOADS = {
 
 
 def configuration(work: Workload) -> Config:
-    """Every gate on. The frequency limits are as high as the configuration allows, since one workload is all churn."""
+    """Every gate on. The frequency limits are as high as the configuration allows, since one workload is
+    all churn.
+    """
     symbols = [f"SYM{k:03d}" for k in range(1, work.symbols + 1)]
     return parse_config(
         {
@@ -161,13 +164,17 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
 
 
 def vectorised_floor(recording: Path, config: Config) -> float:
-    """Read the bars and take an EMA cross as vectors, a window at a time: no gates, orders, money or records."""
+    """Read the bars and take an EMA cross as vectors, a window at a time: no gates, orders, money or
+    records.
+    """
     bars = BarRecording(recording, config.instruments)
     total = 0.0
     for window in bars.windows(1 << 18):
         for rows in bars.read(window).symbols:
             close = pl.Series(rows.prices[3])
-            held = (close.ewm_mean(span=10, adjust=False) > close.ewm_mean(span=30, adjust=False)).cast(pl.Float64)
+            held = (close.ewm_mean(span=10, adjust=False) > close.ewm_mean(span=30, adjust=False)).cast(
+                pl.Float64
+            )
             total += float((held.shift(1) * close.pct_change()).sum() or 0.0)
     return total
 
@@ -179,7 +186,10 @@ def bench(folder: Path, console: Console) -> tuple[Table, dict[str, Any]]:
         with console.status(f"{name}: {work.about}"):
             recording_of(work, folder)
             done = subprocess.run(
-                [sys.executable, "-m", "flows.bench", name, str(folder)], check=True, stdout=subprocess.PIPE, text=True
+                [sys.executable, "-m", "flows.bench", name, str(folder)],
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
             )
         results[name] = json.loads(done.stdout.splitlines()[-1])
     table = Table(title="Replay, median of 5 runs", title_justify="left")

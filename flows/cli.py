@@ -1,7 +1,7 @@
 """The `sluice` command line.
 
-Every command that judges prints a table for people and, last, with `--json` (always for `real` and `bench`), one JSON object.
-Exit codes: 0 all held, 1 something did not hold, 2 could not be judged, 130 stopped.
+Every command that judges prints a table for people and, last, with `--json` (always for `real` and `bench`),
+one JSON object. Exit codes: 0 all held, 1 something did not hold, 2 could not be judged, 130 stopped.
 """
 
 import json
@@ -37,7 +37,9 @@ DEMO_FAMILIES = (
 )
 HELD, NOT_HELD, NOT_JUDGED, STOPPED = 0, 1, 2, 130
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split("\n")[0])
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split("\n")[0]
+)
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="configuration of the deployment (TOML)")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
@@ -65,12 +67,21 @@ def replay(
     first: FirstOption = None,
     last: LastOption = None,
     recovery: Annotated[
-        Path | None, typer.Option("--recovery", "-r", help="folder for snapshots; the same command continues a killed run")
+        Path | None,
+        typer.Option(
+            "--recovery", "-r", help="folder for snapshots; the same command continues a killed run"
+        ),
     ] = None,
-    snapshot_seconds: Annotated[int, typer.Option(min=0, help="seconds between snapshots; 0: after every batch")] = 5,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="worker threads; one is fastest, all give the same result")] = 1,
+    snapshot_seconds: Annotated[
+        int, typer.Option(min=0, help="seconds between snapshots; 0: after every batch")
+    ] = 5,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="worker threads; one is fastest, all give the same result")
+    ] = 1,
     window_rows: Annotated[int, typer.Option(min=1, help="rows read at a time: memory")] = WINDOW_ROWS,
-    batch_bars: Annotated[int, typer.Option(min=0, help="most bars in a batch, 0: a window; changes no result")] = 0,
+    batch_bars: Annotated[
+        int, typer.Option(min=0, help="most bars in a batch, 0: a window; changes no result")
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Replay recorded bars through the whole graph and show the result."""
@@ -86,31 +97,44 @@ def replay(
     )
     if recovery is None and (out / WORK).exists():
         shutil.rmtree(out / WORK)
-    summary = run(
-        ready, console, workers=workers, recovery=recovery, snapshot_seconds=snapshot_seconds
-    )
+    summary = run(ready, console, workers=workers, recovery=recovery, snapshot_seconds=snapshot_seconds)
     if summary is None:
         if not ready.progress.stop.is_set():
             summary = _finished_before(out)
         if summary is None:
-            how = "the same command continues" if recovery else "nothing was kept; use --recovery DIR to be able to continue"
+            how = (
+                "the same command continues"
+                if recovery
+                else "nothing was kept; use --recovery DIR to be able to continue"
+            )
             console.print(f"stopped after {ready.progress.rows:,} bars; {how}")
             raise typer.Exit(STOPPED)
     if recovery is None:
         shutil.rmtree(out / WORK)
-    finish(console, show(summary, out), summary, as_json, all(row["held"] for row in summary["principles"].values()))
+    finish(
+        console,
+        show(summary, out),
+        summary,
+        as_json,
+        all(row["held"] for row in summary["principles"].values()),
+    )
 
 
 @app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="a CSV or Parquet file, or a folder of SYMBOL.csv or SYMBOL.parquet")],
+    source: Annotated[
+        Path, typer.Argument(help="a CSV or Parquet file, or a folder of SYMBOL.csv or SYMBOL.parquet")
+    ],
     recording: Annotated[Path, typer.Argument(help="the recording to make; must not exist")],
     interval: Annotated[int, typer.Option(min=1, help="length of a bar in seconds")] = 60,
     stamped: Annotated[str | None, typer.Option(help="whether a time is a bar's start or its end")] = None,
-    zone: Annotated[str | None, typer.Option(help="time zone of times without one, such as America/New_York")] = None,
+    zone: Annotated[
+        str | None, typer.Option(help="time zone of times without one, such as America/New_York")
+    ] = None,
     unit: Annotated[str | None, typer.Option(help="unit of epoch numbers: s, ms, us or ns")] = None,
     column: Annotated[
-        list[str] | None, typer.Option(help="NAME=PART, where usual names do not do: start, end, time, symbol, open, ...")
+        list[str] | None,
+        typer.Option(help="NAME=PART, where usual names do not do: start, end, time, symbol, open, ..."),
     ] = None,
     symbol: Annotated[str | None, typer.Option(help="symbol of a file that names none")] = None,
     first: FirstOption = None,
@@ -164,10 +188,14 @@ def generate(
     days: Annotated[int, typer.Option(min=1, help="sessions")] = 60,
     seed: Annotated[int, typer.Option(help="the same seed gives the same bars")] = 7,
     first: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="first day")] = datetime(2024, 10, 1),  # noqa: DTZ001
-    clean: Annotated[bool, typer.Option("--clean", help="without the dirty records that a real feed has")] = False,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="without the dirty records that a real feed has")
+    ] = False,
     exchange: Annotated[str, typer.Option(help="exchange calendar")] = "XNYS",
 ) -> None:
-    """Make a recording of a synthetic market: the QQQ family, which obeys its leverage, half days, gaps and some dirt."""
+    """Make a recording of a synthetic market: the QQQ family, which obeys its leverage, half days, gaps
+    and some dirt.
+    """
     sessions = load_sessions(exchange, first.date(), first.date() + timedelta(days=2 * days + 30))
     rows = write_synthetic(recording, sessions, DEMO_FAMILIES, first.date(), days, seed, dirty=not clean)
     make_console().print(f"{rows:,} bars of a synthetic market in {recording}")

@@ -1,6 +1,7 @@
 """The one graph, read from top to bottom in the order of the data.
 
-Live and replay build it from the same two functions; they differ in where bars come from and where outputs go.
+Live and replay build it from the same two functions; they differ in where bars come from and where outputs
+go.
 """
 
 from dataclasses import dataclass
@@ -42,9 +43,15 @@ class Setup:
         sessions = load_sessions(config.calendar.exchange, config.calendar.first, config.calendar.last)
         bars = config.bars
         limits = QualityLimits(
-            config.interval_ns, float(bars.jump_limit), bars.max_gap_bars, float(bars.max_price), float(bars.max_volume)
+            config.interval_ns,
+            float(bars.jump_limit),
+            bars.max_gap_bars,
+            float(bars.max_price),
+            float(bars.max_volume),
         )
-        return cls(config, sessions, market_plan(config), limits, account_rules(config, sessions, paper=paper))
+        return cls(
+            config, sessions, market_plan(config), limits, account_rules(config, sessions, paper=paper)
+        )
 
 
 def market_stage(
@@ -73,7 +80,7 @@ def account_stage(
 ) -> KeyedStream[AccountBatch]:
     """One owner of all account state. Key: account."""
     config, parameters = setup.config, setup.config.hash
-    lanes = op.merge("journal", slices, ticks)
+    lanes: KeyedStream[SliceBatch | Ticks] = op.merge("journal", slices, ticks)
     aligned = stateful(
         "align", lanes, lambda: Align(len(config.instruments), len(config.strategies)), parameters
     )
@@ -97,21 +104,19 @@ def replay_graph(source: Source, sink: Sink, setup: Setup, results_key: str) -> 
 
 def compile_kernels(setup: Setup) -> None:
     """Send nothing through every machine: kernels compile, or load, before the first bar instead of with it."""
-    config, strategies = setup.config, len(setup.config.strategies)
-    empty, nothing = np.zeros(0, np.int64), np.zeros((5, 0))
-    align, account = Align(len(config.instruments), strategies), Account(config, setup.rules)
-    machines = (Indicators(setup.plan), Strategies(setup.plan), SignalFilter(setup.plan))
+    config, plan = setup.config, setup.plan
+    none, nothing = np.zeros(0, np.int64), np.zeros((5, 0))
+    align = Align(len(config.instruments), len(config.strategies))
+    account = Account(config, setup.rules)
+    lanes: list[SliceBatch | Ticks] = [Ticks(none, 0, final=True)]
     for index, symbol in enumerate(config.instruments):
-        if index > 0 and not setup.plan.symbols[symbol].strategies:
-            continue
-        quality = Quality(setup.limits, setup.sessions, setup.plan)
-        (batch,) = quality.step(BarBatch(symbol, empty, empty, nothing, np.zeros(0, np.uint8), 0))
-        assert isinstance(batch, MarketBatch)
-        for machine in machines:
-            machine.vectors = None
-            machine.step(batch)
-    lanes = [journal_slices(batch, index) for index in range(len(config.instruments))]
-    for lane in (*lanes, Ticks(empty, 0)):
-        lane.final = True
+        batch = BarBatch(symbol, none, none, nothing, np.zeros(0, np.uint8), 0)
+        for item in Quality(setup.limits, setup.sessions, plan).step(batch):
+            if isinstance(item, MarketBatch):
+                for machine in (Indicators(plan), Strategies(plan), SignalFilter(plan)):
+                    machine.step(item)
+                item.final = True
+                lanes.append(journal_slices(item, index))
+    for lane in lanes:
         for journal in align.step(lane):
             account.step(journal)

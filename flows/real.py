@@ -1,8 +1,9 @@
 """Every strategy of the configuration over every leveraged family that has bars in a folder, in one table.
 
-The folder holds `bars_1m/SYMBOL.parquet`, times being bar starts. What is found decides: a tier whose instrument has no bars is
-left out, and strategies read the first bull instrument that has some. Where that one covers much less time than the rest of its
-family, a second row reads the next. `bars_1m_derived/`, where it exists, completes a family and is marked.
+The folder holds `bars_1m/SYMBOL.parquet`, times being bar starts. What is found decides: a tier whose
+instrument has no bars is left out, and strategies read the first bull instrument that has some. Where that
+one covers much less time than the rest of its family, a second row reads the next. `bars_1m_derived/`, where
+it exists, completes a family and is marked.
 """
 
 import tempfile
@@ -32,7 +33,9 @@ FULL_COVER = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A family as far as it has bars: the tiers left, what the strategies read, files by symbol, and the days."""
+    """A family as far as it has bars: the tiers left, what the strategies read, files by symbol, and the
+    days.
+    """
 
     family: Family
     signal: str
@@ -60,7 +63,9 @@ def replay_families(data: Path, config: Config, console: Console) -> tuple[Table
                 alone = configuration_for(config, found, strategy)
                 label = f"{alone.strategies[0].name} on {found.family.name}, reading {found.signal}"
                 with console.status(label):
-                    ready = prepare(recording, alone, Path(scratch) / "out", first=found.first, last=found.last)
+                    ready = prepare(
+                        recording, alone, Path(scratch) / "out", first=found.first, last=found.last
+                    )
                     summary = run(ready, console, quiet=True)
                 if summary is None:
                     raise RecordingError(f"stopped in {label}")
@@ -87,7 +92,11 @@ def _found(family: Family, data: Path) -> Iterator[Found]:
     for place, signal in enumerate(signals):
         first, last = ranges[signal]
         short = (last - first).days < FULL_COVER * longest
-        kept = {s: path for s, path in files.items() if place == 0 or ranges[s][0] <= first and ranges[s][1] >= last}
+        kept = {
+            s: path
+            for s, path in files.items()
+            if place == 0 or (ranges[s][0] <= first and ranges[s][1] >= last)
+        }
         yield Found(
             family.model_copy(update={"bull": _tiers(family.bull, kept), "bear": _tiers(family.bear, kept)}),
             signal,
@@ -157,7 +166,16 @@ def _row(strategy: str, found: Found, summary: dict[str, Any]) -> dict[str, Any]
         "last": found.last.isoformat(),
         **{
             key: summary[key]
-            for key in ("bars", "sessions", "sessions_flat", "orders", "fills", "fills_per_480_bars", "pnl", "max_drawdown")
+            for key in (
+                "bars",
+                "sessions",
+                "sessions_flat",
+                "orders",
+                "fills",
+                "fills_per_480_bars",
+                "pnl",
+                "max_drawdown",
+            )
         },
         "principles_held": sum(held.values()),
         "principles": held,
@@ -168,7 +186,9 @@ def _row(strategy: str, found: Found, summary: dict[str, Any]) -> dict[str, Any]
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title="Every strategy over every family found", title_justify="left", caption_justify="left")
+    table = Table(
+        title="Every strategy over every family found", title_justify="left", caption_justify="left"
+    )
     for column in ("strategy", "family", "reads"):
         table.add_column(column)
     for column in ("bars", "fills", "per 480", "P&L after costs", "max drawdown", "principles"):
@@ -177,7 +197,9 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     table.add_column("seconds", justify="right")
     families: dict[str, None] = {}
     for row in rows:
-        names = " ".join(f"{symbol}*" if symbol in row["derived"] else symbol for symbol in row["instruments"])
+        names = " ".join(
+            f"{symbol}*" if symbol in row["derived"] else symbol for symbol in row["instruments"]
+        )
         families[f"{row['family']}, reading {row['signal']}: {names}, {row['first']} to {row['last']}"] = None
         table.add_row(
             row["strategy"],

@@ -23,7 +23,9 @@ from flows.summary import summarise
 from schemas.config import Config
 
 WINDOW_ROWS = 1 << 18
-"""Rows read at a time: 64 MB of a quarter of a million bars and everything computed for them. Changes no result."""
+"""Rows read at a time: 64 MB of a quarter of a million bars and everything computed for them. Changes no
+result.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,15 @@ def prepare(
     window_rows: int = WINDOW_ROWS,
     batch_bars: int = 0,
 ) -> Replay:
-    """Open the recording from day `first` to day `last` and build the flow. Raises `ConfigError` and `RecordingError`."""
+    """Open the recording from day `first` to day `last` and build the flow. Raises `ConfigError` and
+    `RecordingError`.
+    """
     setup = Setup.of(config, paper=True)
     bars = BarRecording(recording, config.instruments, first, last)
     if bars.interval_ns != config.interval_ns:
         raise RecordingError(
-            f"{recording} has bars of {bars.interval_ns // 10**9} s, the configuration's bars.interval_seconds is "
-            f"{config.bars.interval_seconds}; use one that fits the other"
+            f"{recording} has bars of {bars.interval_ns // 10**9} s, the configuration's "
+            f"bars.interval_seconds is {config.bars.interval_seconds}; use one that fits the other"
         )
     progress = Progress(Event())
     source = ReplaySource(
@@ -64,12 +68,17 @@ def prepare(
         progress=progress,
     )
     sink = ResultsSink(
-        out, len(config.instruments) + 1, config.hash, lambda results: summarise(results, setup, bars.origin, progress)
+        out,
+        len(config.instruments) + 1,
+        config.hash,
+        lambda results: summarise(results, setup, bars.origin, progress),
     )
     return Replay(replay_graph(source, sink, setup, KEY), progress, setup)
 
 
-def flow(recording: str, config: str, out: str, batch_bars: int = 0, window_rows: int = WINDOW_ROWS) -> Dataflow:
+def flow(
+    recording: str, config: str, out: str, batch_bars: int = 0, window_rows: int = WINDOW_ROWS
+) -> Dataflow:
     """The flow for `python -m bytewax.run`."""
     return prepare(
         Path(recording), load_config(Path(config)), Path(out), window_rows=window_rows, batch_bars=batch_bars

@@ -1,4 +1,6 @@
-"""Runs a prepared replay in this process: progress, a graceful stop, recovery, and errors that say what to do."""
+"""Runs a prepared replay in this process: progress, a graceful stop, recovery, and errors that say what to
+do.
+"""
 
 import fcntl
 import signal
@@ -44,13 +46,17 @@ def run(
 ) -> dict[str, Any] | None:
     """Run to the end of the recording and return the summary, or None where it was stopped before.
 
-    Without recovery every window is an epoch, which gives back-pressure; with it, an epoch lasts `snapshot_seconds`. Raises
-    `RunError` and the errors of configuration, recording and snapshot.
+    Without recovery every window is an epoch, which gives back-pressure; with it, an epoch lasts
+    `snapshot_seconds`. Raises `RunError` and the errors of configuration, recording and snapshot.
     """
     if COLD and not quiet:
         console.print("compiling kernels, once for this version: about 15 seconds")
     compile_kernels(replay.setup)
-    with _locked(recovery) as config, _stop_on_signal(replay.progress), _shown(replay.progress, console, quiet):
+    with (
+        _locked(recovery) as config,
+        _stop_on_signal(replay.progress),
+        _shown(replay.progress, console, quiet),
+    ):
         try:
             cluster_main(
                 replay.flow,
@@ -77,7 +83,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 @contextmanager
 def _locked(recovery: Path | None) -> Iterator[RecoveryConfig | None]:
-    """Prepare the recovery directory and hold it alone: two runs on one directory would double every effect."""
+    """Prepare the recovery directory and hold it alone: two runs on one directory would double every
+    effect.
+    """
     if recovery is None:
         yield None
         return
@@ -87,7 +95,8 @@ def _locked(recovery: Path | None) -> Iterator[RecoveryConfig | None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError(
-                f"another run holds the recovery directory {recovery}; wait for it, or give this run another --recovery"
+                f"another run holds the recovery directory {recovery}; wait for it, or give this run another "
+                f"--recovery"
             ) from None
         if not list(recovery.glob("part-*.sqlite3")):
             init_db_dir(recovery, 1)
@@ -138,7 +147,9 @@ def _show_bar(progress: ReplayProgress, console: Console, done: threading.Event)
     columns = (
         TextColumn("replay"),
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %  {task.fields[bars]:,} bars  {task.fields[rate]:,.0f} bars/s  left"),
+        TextColumn(
+            "{task.percentage:>3.0f} %  {task.fields[bars]:,} bars  {task.fields[rate]:,.0f} bars/s  left"
+        ),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bar:
@@ -151,8 +162,13 @@ def _show_bar(progress: ReplayProgress, console: Console, done: threading.Event)
 def _show_lines(progress: ReplayProgress, console: Console, done: threading.Event) -> None:
     while not done.wait(PLAIN_SECONDS):
         rate = _rate(progress)
-        left = (progress.days - progress.days_done) * progress.rows / max(progress.days_done, 1) / max(rate, 1e-9)
+        left = (
+            (progress.days - progress.days_done)
+            * progress.rows
+            / max(progress.days_done, 1)
+            / max(rate, 1e-9)
+        )
         console.print(
-            f"replay: day {progress.days_done} of {progress.days}, {progress.rows:,} bars, {rate:,.0f} bars/s, "
-            f"about {left:,.0f} s left"
+            f"replay: day {progress.days_done} of {progress.days}, {progress.rows:,} bars, "
+            f"{rate:,.0f} bars/s, about {left:,.0f} s left"
         )

@@ -1,4 +1,6 @@
-"""Turns the rows of a complete replay into its result: Parquet tables, `summary.json`, and a table for people."""
+"""Turns the rows of a complete replay into its result: Parquet tables, `summary.json`, and a table for
+people.
+"""
 
 import hashlib
 import json
@@ -72,7 +74,8 @@ def summarise(results: Results, setup: Setup, origin: str, progress: Progress) -
 
 
 def digest(tables: dict[str, NDArray[Any]], names: Names) -> str:
-    """SHA-256 over orders and decisions in canonical form: a header that names every column and index, then the rows in order
+    """SHA-256 over orders and decisions in canonical form: a header that names every column and index, then
+    the rows in order
     of sequence, every field a little-endian int64."""
     total = hashlib.sha256()
     for name in (ORDERS, DECISIONS):
@@ -158,7 +161,9 @@ def _by_reason(letters: list[dict[str, Any]]) -> dict[str, int]:
 
 def show(summary: dict[str, Any], out: Path) -> Group:
     """The summary as tables for a terminal."""
-    figures = Table(title=f"{summary['account']}: {summary['origin']}", title_justify="left", show_header=False)
+    figures = Table(
+        title=f"{summary['account']}: {summary['origin']}", title_justify="left", show_header=False
+    )
     figures.add_column(style="bold")
     figures.add_column(justify="right")
     for label, value in (

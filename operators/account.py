@@ -1,14 +1,16 @@
 """The account stage: one pure function over the journal.
 
-In: groups of journal rows, each group one point of event time, in order. Out: orders, executions (from the paper venue, where
-it is inside), decisions, equity. State: `account_state.State`, by account; its size is fixed by the configuration.
+In: groups of journal rows, each group one point of event time, in order. Out: orders, executions (from the
+paper venue, where it is inside), decisions, equity. State: `account_state.State`, by account; its size is
+fixed by the configuration.
 
 A group is applied in this order, always:
 
-    session begins or ends -> venue answers -> marks and signals -> exits -> entries through the gates -> measures
+    session begins or ends -> venue answers -> marks and signals -> exits -> entries through the gates ->
+    measures
 
-Always true: a position changes only in `apply_report`; an order leaves only from `send_order`, right after its decision; nothing
-refuses an exit.
+Always true: a position changes only in `apply_report`; an order leaves only from `send_order`, right after
+its decision; nothing refuses an exit.
 """
 
 from operators import allocation, ledger, paper_venue
@@ -41,10 +43,12 @@ HASH_PRIMES = (2_147_483_647, 2_147_483_629)
 
 
 @kernel
-def apply_events(events, values, verdicts, first, state, rules, out):  # type: ignore[no-untyped-def]
-    """Apply rows `first`... of the journal; returns the first row not applied, because the output is full or the rows ended.
+def apply_events(events, values, verdicts, first, state, rules, out):
+    """Apply rows `first`... of the journal; returns the first row not applied, because the output is full or
+    the rows ended.
 
-    events (n,) EVENT, values (n, s) int64, verdicts (n, s) uint8; rows of one time are one group and never cut.
+    events (n,) EVENT, values (n, s) int64, verdicts (n, s) uint8; rows of one time are one group and never
+    cut.
     """
     n = len(events)
     row = first
@@ -66,7 +70,7 @@ def apply_events(events, values, verdicts, first, state, rules, out):  # type: i
 
 
 @kernel
-def apply_group(events, values, verdicts, first, last, state, rules, out):  # type: ignore[no-untyped-def]
+def apply_group(events, values, verdicts, first, last, state, rules, out):
     account = state.account[0]
     now = events[first].time_ns
     slices = 0
@@ -75,7 +79,9 @@ def apply_group(events, values, verdicts, first, last, state, rules, out):  # ty
             slices += 1
     if now < account.time_ns:
         account.late_slices += slices
-        now = account.time_ns  # a late slice is still the newest of its own symbol, but the clock does not go back
+        now = (
+            account.time_ns
+        )  # a late slice is still the newest of its own symbol, but the clock does not go back
 
     if account.in_session == 1 and now > rules.session_close_ns[account.session]:
         end_session(state, rules, out)
@@ -100,11 +106,12 @@ def apply_group(events, values, verdicts, first, last, state, rules, out):  # ty
         end_session(state, rules, out)
 
 
-# --- sessions -----------------------------------------------------------------------------------------------------------
+# --- sessions
+# -----------------------------------------------------------------------------------------------------------
 
 
 @kernel
-def begin_session(state, rules, now):  # type: ignore[no-untyped-def]
+def begin_session(state, rules, now):
     """Enter the session that holds the bar end `now`, if there is one."""
     account = state.account[0]
     s = max(account.session, 0)
@@ -122,7 +129,7 @@ def begin_session(state, rules, now):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def end_session(state, rules, out):  # type: ignore[no-untyped-def]
+def end_session(state, rules, out):
     """The close: judge principle 3, let the venue's day orders end, and record the hash of the state."""
     account = state.account[0]
     flat = True
@@ -159,7 +166,7 @@ def end_session(state, rules, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def state_hash(state, prime):  # type: ignore[no-untyped-def]
+def state_hash(state, prime):
     """Polynomial hash of the whole state modulo a prime below 2**31, so that no product overflows."""
     total = 0
     for k in range(len(state.words)):
@@ -167,11 +174,12 @@ def state_hash(state, prime):  # type: ignore[no-untyped-def]
     return total
 
 
-# --- what the journal says ----------------------------------------------------------------------------------------------
+# --- what the journal says
+# ----------------------------------------------------------------------------------------------
 
 
 @kernel
-def apply_slice(event, values, verdicts, state, rules, out):  # type: ignore[no-untyped-def]
+def apply_slice(event, values, verdicts, state, rules, out):
     """One symbol's bar: the venue answers at its open, then its close is the mark, then its signals count."""
     account = state.account[0]
     i = event.instrument
@@ -190,8 +198,10 @@ def apply_slice(event, values, verdicts, state, rules, out):  # type: ignore[no-
 
 
 @kernel
-def match(event, state, rules, out):  # type: ignore[no-untyped-def]
-    """The paper venue's answers to the live order of this bar's instrument. A cancel that was asked for comes first."""
+def match(event, state, rules, out):
+    """The paper venue's answers to the live order of this bar's instrument. A cancel that was asked for
+    comes first.
+    """
     i = event.instrument
     order = state.orders[i]
     if not is_live(order):
@@ -217,7 +227,7 @@ def match(event, state, rules, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def apply_report(state, out, i, time_ns, quantity, price, reference_price, fee):  # type: ignore[no-untyped-def]
+def apply_report(state, out, i, time_ns, quantity, price, reference_price, fee):
     """A fill of the order of instrument `i`: the only place where a position changes."""
     account = state.account[0]
     order = state.orders[i]
@@ -230,11 +240,12 @@ def apply_report(state, out, i, time_ns, quantity, price, reference_price, fee):
     record_execution(state, out, i, ExecutionKind.FILL, time_ns, quantity, price, reference_price, fee)
 
 
-# --- decisions ----------------------------------------------------------------------------------------------------------
+# --- decisions
+# ----------------------------------------------------------------------------------------------------------
 
 
 @kernel
-def desired(state, rules, i):  # type: ignore[no-untyped-def]
+def desired(state, rules, i):
     """(absolute target, the stage and the reason that set it). The session overrules the strategy."""
     position = state.positions[i]
     idle = not is_live(state.orders[i])
@@ -250,9 +261,10 @@ def desired(state, rules, i):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def decide_exits(state, rules, out):  # type: ignore[no-untyped-def]
-    """Reductions of all instruments, and cancels of entries that are no longer wanted. Nothing refuses them."""
-    account = state.account[0]
+def decide_exits(state, rules, out):
+    """Reductions of all instruments, and cancels of entries that are no longer wanted. Nothing refuses
+    them.
+    """
     for i in range(len(state.positions)):
         position = state.positions[i]
         order = state.orders[i]
@@ -286,8 +298,10 @@ def decide_exits(state, rules, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def decide_entries(state, rules, out):  # type: ignore[no-untyped-def]
-    """Increases, one instrument after the other, each through all gates on the state the one before it left."""
+def decide_entries(state, rules, out):
+    """Increases, one instrument after the other, each through all gates on the state the one before it
+    left.
+    """
     account = state.account[0]
     limits = rules.limits[0]
     for i in range(len(state.positions)):
@@ -318,7 +332,9 @@ def decide_entries(state, rules, out):  # type: ignore[no-untyped-def]
         if outcome == Outcome.REFUSED:
             account.refused[stage] += 1
         if allowed < increase and (stage == Stage.SIZE or stage == Stage.CASH):
-            position.goal = position.quantity + allowed  # what cannot be had is not asked for again while this target stands
+            position.goal = (
+                position.quantity + allowed
+            )  # what cannot be had is not asked for again while this target stands
         if allowed > 0:
             collar = limit_price(price, limits)
             send_order(state, out, i, Side.BUY, Intent.ENTRY, allowed, collar, decision)
@@ -327,7 +343,7 @@ def decide_entries(state, rules, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def send_order(state, out, i, side, intent, quantity, limit, decision):  # type: ignore[no-untyped-def]
+def send_order(state, out, i, side, intent, quantity, limit, decision):
     """An order leaves for its decision. Its id is a pure function of instrument, time, intent and attempt."""
     account = state.account[0]
     order = state.orders[i]
@@ -349,8 +365,10 @@ def send_order(state, out, i, side, intent, quantity, limit, decision):  # type:
 
 
 @kernel
-def send_cancel(state, out, i, stage, reason, wanted):  # type: ignore[no-untyped-def]
-    """Ask the venue to cancel the live order of instrument `i`; until it confirms, the order can still fill."""
+def send_cancel(state, out, i, stage, reason, wanted):
+    """Ask the venue to cancel the live order of instrument `i`; until it confirms, the order can still
+    fill.
+    """
     account = state.account[0]
     position = state.positions[i]
     order = state.orders[i]
@@ -375,11 +393,12 @@ def send_cancel(state, out, i, stage, reason, wanted):  # type: ignore[no-untype
     record_order(state, out, i, OrderKind.CANCEL, decision)
 
 
-# --- measures -----------------------------------------------------------------------------------------------------------
+# --- measures
+# -----------------------------------------------------------------------------------------------------------
 
 
 @kernel
-def measure(state, rules):  # type: ignore[no-untyped-def]
+def measure(state, rules):
     """Equity, drawdown, reserved cash, and the principles as the account itself sees them after the event."""
     account = state.account[0]
     limits = rules.limits[0]
@@ -405,7 +424,11 @@ def measure(state, rules):  # type: ignore[no-untyped-def]
         me = rules.instruments[i]
         for m in range(me.first_member, me.last_member):
             other = rules.members[m]
-            if rules.instruments[other].side > me.side and exposed(state, i) > 0 and exposed(state, other) > 0:
+            if (
+                rules.instruments[other].side > me.side
+                and exposed(state, i) > 0
+                and exposed(state, other) > 0
+            ):
                 account.breaches[2] += 1
     account.reserved = reserved
     account.equity = account.cash + value
@@ -419,11 +442,12 @@ def measure(state, rules):  # type: ignore[no-untyped-def]
         account.flat_late = 1
 
 
-# --- records ------------------------------------------------------------------------------------------------------------
+# --- records -----------------------------------------------------------------------------------------------
+# -------------
 
 
 @kernel
-def record_decision(  # type: ignore[no-untyped-def]
+def record_decision(
     state, out, i, strategy, stage, outcome, reason, target, approved, price, observed, limit
 ):
     """Append a decision; returns its sequence."""
@@ -448,7 +472,7 @@ def record_decision(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def record_order(state, out, i, kind, decision):  # type: ignore[no-untyped-def]
+def record_order(state, out, i, kind, decision):
     account = state.account[0]
     order = state.orders[i]
     row = out.orders[out.counts[ORDERS]]
@@ -470,7 +494,7 @@ def record_order(state, out, i, kind, decision):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def record_execution(state, out, i, kind, time_ns, quantity, price, reference_price, fee):  # type: ignore[no-untyped-def]
+def record_execution(state, out, i, kind, time_ns, quantity, price, reference_price, fee):
     account = state.account[0]
     order = state.orders[i]
     row = out.executions[out.counts[EXECUTIONS]]
@@ -496,7 +520,7 @@ def record_execution(state, out, i, kind, time_ns, quantity, price, reference_pr
 
 
 @kernel
-def record_equity(state, out):  # type: ignore[no-untyped-def]
+def record_equity(state, out):
     account = state.account[0]
     row = out.equity[out.counts[EQUITY]]
     out.counts[EQUITY] += 1

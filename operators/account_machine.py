@@ -1,4 +1,6 @@
-"""The account stage as a machine: journal batches in, rows of every output out. Key: account. State: one int64 vector."""
+"""The account stage as a machine: journal batches in, rows of every output out. Key: account. State: one
+int64 vector.
+"""
 
 from typing import Any
 
@@ -24,7 +26,8 @@ class Account:
         parts: list[list[Any]] = [[], [], [], []]
         row = 0
         while True:
-            # Fresh buffers, so that what is handed on need not be copied; pages that stay unused cost nothing.
+            # Fresh buffers, so that what is handed on need not be copied; pages that stay unused cost
+            # nothing.
             out = new_output(len(self.rules.instruments), len(events))
             row = apply_events(events, event.values, event.verdicts, row, self.state, self.rules, out)
             for k in range(4):
@@ -37,7 +40,13 @@ class Account:
         bars = int(self.state.account[0].bars)
         return [
             AccountBatch(
-                orders, executions, decisions, equity, bars, event.final, self.figures() if event.final else None
+                orders,
+                executions,
+                decisions,
+                equity,
+                bars,
+                event.final,
+                self.figures() if event.final else None,
             )
         ]
 

@@ -1,5 +1,6 @@
 """The configuration as the arrays that the account's kernels read."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,12 @@ def account_rules(config: Config, sessions: Sessions, *, paper: bool) -> Rules:
         family_rows.append((first, len(tiers), 2 * micro(family.hysteresis)))
 
     sleeves = sorted(
-        (index[symbol], s, families.get(strategy.family or "", -1), micro(strategy.capital_share) // len(strategy.signals))
+        (
+            index[symbol],
+            s,
+            families.get(strategy.family or "", -1),
+            micro(strategy.capital_share) // len(strategy.signals),
+        )
         for s, strategy in enumerate(config.strategies)
         for symbol in strategy.signals
     )
@@ -50,7 +56,13 @@ def account_rules(config: Config, sessions: Sessions, *, paper: bool) -> Rules:
         mine = [k for k, row in enumerate(sleeves) if row[0] == i]
         kin = [k for k, m in enumerate(members) if i in side and side[m][0] == family_of]
         instrument_rows.append(
-            (family_of, sign, mine[0] if mine else 0, mine[-1] + 1 if mine else 0, *((kin[0], kin[-1] + 1) if kin else (0, 0)))
+            (
+                family_of,
+                sign,
+                mine[0] if mine else 0,
+                mine[-1] + 1 if mine else 0,
+                *((kin[0], kin[-1] + 1) if kin else (0, 0)),
+            )
         )
 
     return Rules(
@@ -113,8 +125,10 @@ def _limits(config: Config, paper: bool) -> tuple[int, ...]:
     return tuple(values[name] for name in LIMITS.names)
 
 
-def _filled(dtype: np.dtype[Any], rows: list[tuple[int, ...]]) -> Any:
-    """Records from rows; one empty row where there are none, since a kernel's arrays have one type whatever the configuration."""
+def _filled(dtype: np.dtype[Any], rows: Sequence[tuple[int, ...]]) -> Any:
+    """Records from rows; one empty row where there are none, since a kernel's arrays have one type
+    whatever the configuration.
+    """
     table = records(dtype, len(rows))
     for k, row in enumerate(rows):
         table[k] = row

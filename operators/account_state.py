@@ -1,5 +1,6 @@
-"""Everything the account stage knows, as arrays of bounded size. All fields are int64: money in millionths, quantities in
-lots, times in nanoseconds, signals and weights in millionths. A snapshot is the bytes of `State`; its hash is too.
+"""Everything the account stage knows, as arrays of bounded size. All fields are int64: money in millionths,
+quantities in lots, times in nanoseconds, signals and weights in millionths. A snapshot is the bytes of
+`State`; its hash is too.
 
 | array | rows | bound |
 |---|---|---|
@@ -18,7 +19,7 @@ from operators.compiled import kernel
 from schemas.codes import Stage
 from schemas.records import Decision, Equity, Execution, Order, dtype_of
 
-RING = 16  # openings remembered by the frequency gate: the largest `openings_per_window` the configuration allows
+RING = 16  # openings the frequency gate remembers: the largest `openings_per_window` a configuration may have
 STAGES = len(Stage)
 
 
@@ -135,7 +136,7 @@ LIMITS = _fields(
 EVENT = np.dtype(
     [(n, "<i8") for n in ("kind", "time_ns", "instrument", "open", "high", "low", "close", "volume")],
 )
-"""A row of the journal. Its signals stand in two arrays beside it: values (n, s) int64 and verdicts (n, s) uint8."""
+"""A row of the journal. Its signals stand beside it: values (n, s) int64 and verdicts (n, s) uint8."""
 
 Records = NDArray[Any]
 
@@ -158,7 +159,9 @@ class Rules(NamedTuple):
     sleeves: Records
     families: Records
     tiers: Records
-    members: NDArray[np.int64]  # instruments by family; an instrument's family stands at first_member..last_member
+    members: NDArray[
+        np.int64
+    ]  # instruments by family; an instrument's family stands at first_member..last_member
     session_open_ns: NDArray[np.int64]
     session_close_ns: NDArray[np.int64]
 
@@ -196,23 +199,23 @@ def _layout(rules: Rules) -> tuple[tuple[np.dtype[Any], int], ...]:
     return ((ACCOUNT, 1), (POSITION, instruments), (ORDER, instruments), (SLEEVE, len(rules.sleeves)))
 
 
-OUTPUT_MODELS = (Order, Execution, Decision, Equity)
-
-
 def records(dtype: np.dtype[Any], rows: int) -> Records:
     """Zeroed records with fields as attributes."""
     return np.zeros(rows, dtype).view(np.recarray)
 
 
 @kernel
-def rows_per_group(instruments):  # type: ignore[no-untyped-def]
-    """Most rows of one output that one group of events can make: per instrument a fill, an expiry, an expiry at the close
-    and an exit and an entry with their decisions; and the rows of up to two sessions' ends."""
+def rows_per_group(instruments):
+    """Most rows of one output that one group of events can make: per instrument a fill, an expiry, an expiry
+    at the close, an exit and an entry; and the ends of two sessions.
+    """
     return 4 * instruments + 2
 
 
 def new_output(instruments: int, rows: int) -> Output:
-    """Buffers for `rows` rows of each output and one group more of events of that many instruments. Not initialised."""
+    """Buffers, not initialised, for `rows` rows of each output and one group of `instruments` more."""
     rows += 2 * rows_per_group(instruments)
-    buffers = (np.empty(rows, dtype_of(model)).view(np.recarray) for model in OUTPUT_MODELS)
-    return Output(*buffers, np.zeros(4, np.int64))
+    orders, executions, decisions, equity = (
+        np.empty(rows, dtype_of(model)).view(np.recarray) for model in (Order, Execution, Decision, Equity)
+    )
+    return Output(orders, executions, decisions, equity, np.zeros(4, np.int64))

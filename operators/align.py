@@ -1,10 +1,12 @@
 """Align: one order for the slices of all symbols of an account.
 
-In: slices by symbol, each in time order, and clock ticks, which are one more lane beside the symbols. Out: journal rows sorted by time, slices before the tick of their
-time and by instrument, up to the time that every lane has reported. Key: account. State: what waits for slower symbols,
-bounded by what one symbol is ahead of the slowest.
+In: slices by symbol, each in time order, and clock ticks, which are one more lane beside the symbols. Out:
+journal rows sorted by time, slices before the tick of their time and by instrument, up to the time that every
+lane has reported. Key: account. State: what waits for slower symbols, bounded by what one symbol is ahead of
+the slowest.
 
-Always true: the output does not depend on the order in which symbols arrive, nor on where their batches are cut.
+Always true: the output does not depend on the order in which symbols arrive, nor on where their batches are
+cut.
 """
 
 from typing import Any
@@ -127,11 +129,11 @@ def _merged(parts: list["_Part"]) -> "_Part":
 
 
 @kernel
-def merge_order(times, heads, ends, order):  # type: ignore[no-untyped-def]
+def merge_order(times, heads, ends, order):
     """Fill `order` with the rows of sorted lanes in order of time, then lane; returns how many.
 
-    Lane k is rows `heads[k]` to `ends[k]` of `times`; `heads` is used up. The last lane is the clock: a tick at the time of a
-    row before it says nothing new and is left out.
+    Lane k is rows `heads[k]` to `ends[k]` of `times`; `heads` is used up. The last lane is the clock: a tick
+    at the time of a row before it says nothing new and is left out.
     """
     lanes = len(heads)
     done = 0

@@ -1,8 +1,8 @@
 """Allocation: signals become target weights, and weights become absolute targets in lots.
 
-A *sleeve* is one strategy on one instrument it reads. On a family, its signal chooses a tier, with hysteresis; alone, its weight
-is the signal, in steps. A target in lots is fixed when its weight changes, or while nothing of it is held, and then stays:
-a constant signal makes one order, whatever the price does.
+A *sleeve* is one strategy on one instrument it reads. On a family, its signal chooses a tier, with
+hysteresis; alone, its weight is the signal, in steps. A target in lots is fixed when its weight changes, or
+while nothing of it is held, and then stays: a constant signal makes one order, whatever the price does.
 """
 
 from operators.compiled import kernel
@@ -11,11 +11,11 @@ from schemas.records import MICRO
 
 
 @kernel
-def next_tier(rules, family, tier, score):  # type: ignore[no-untyped-def]
+def next_tier(rules, family, tier, score):
     """The tier of a family for `score` in millionths (-1,000,000 bear to 1,000,000 bull), coming from `tier`.
 
-    Tiers count 1, 2, ... on the bull side and -1, -2, ... on the bear side; 0 is cash. A tier is entered at its score and left
-    only when the score falls `hysteresis` below it.
+    Tiers count 1, 2, ... on the bull side and -1, -2, ... on the bear side; 0 is cash. A tier is entered at
+    its score and left only when the score falls `hysteresis` below it.
     """
     rule = rules.families[family]
     best = 0
@@ -31,7 +31,7 @@ def next_tier(rules, family, tier, score):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def move_weight(state, sleeve, instrument, weight, strategy):  # type: ignore[no-untyped-def]
+def move_weight(state, sleeve, instrument, weight, strategy):
     """Give the sleeve's weight to `instrument`; take it from where it was."""
     if sleeve.weight != 0:
         left = state.positions[sleeve.instrument]
@@ -49,7 +49,7 @@ def move_weight(state, sleeve, instrument, weight, strategy):  # type: ignore[no
 
 
 @kernel
-def apply_signal(state, rules, s, value, verdict):  # type: ignore[no-untyped-def]
+def apply_signal(state, rules, s, value, verdict):
     """A new signal of sleeve `s`: count it and move the sleeve's target where it changes."""
     account = state.account[0]
     if verdict == Verdict.ABSENT or verdict == Verdict.PENDING:
@@ -92,8 +92,10 @@ def apply_signal(state, rules, s, value, verdict):  # type: ignore[no-untyped-de
 
 
 @kernel
-def outvoted(state, rules, i):  # type: ignore[no-untyped-def]
-    """Strategies disagree within a family: the side with the larger sum of weights stands, and on a tie neither does."""
+def outvoted(state, rules, i):
+    """Strategies disagree within a family: the side with the larger sum of weights stands, and on a tie
+    neither does.
+    """
     me = rules.instruments[i]
     ours = 0
     theirs = 0
@@ -107,8 +109,10 @@ def outvoted(state, rules, i):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def target(state, rules, i, idle):  # type: ignore[no-untyped-def]
-    """The absolute target of instrument `i` in lots. `idle`: it has no live order, so its goal may be set anew."""
+def target(state, rules, i, idle):
+    """The absolute target of instrument `i` in lots. `idle`: it has no live order, so its goal may be set
+    anew.
+    """
     position = state.positions[i]
     if position.weight <= 0 or position.mark <= 0 or outvoted(state, rules, i):
         return 0

@@ -1,8 +1,8 @@
 """The one way to compile a kernel.
 
-Numba's cache on disk notices a change in the file of a function, but not in the files of the functions and tables it
-calls. So the cache lives in a directory named by a hash of every source file a kernel could be made from, together with
-the versions of numba and numpy: after any edit, all kernels compile again.
+Numba's cache on disk notices a change in the file of a function, but not in the files of the functions and
+tables it calls. So the cache lives in a directory named by a hash of every source file a kernel could be made
+from, together with the versions of numba and numpy: after any edit, all kernels compile again.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numba
 import numpy
+from numba.core import config as numba_config
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -33,19 +34,19 @@ CODE_HASH = _code_hash()
 
 _cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sluice" / f"kernels-{CODE_HASH}"
 if "NUMBA_CACHE_DIR" not in os.environ:
-    numba.config.CACHE_DIR = str(_cache)
+    vars(numba_config)["CACHE_DIR"] = str(_cache)
 
-COLD = not Path(numba.config.CACHE_DIR).is_dir()
+COLD = not Path(vars(numba_config)["CACHE_DIR"]).is_dir()
 """True where no kernel of these sources has been compiled on this machine before."""
 
 
 def kernel(function: F) -> F:
     """Compile `function` on first use: no fastmath, no Python objects, the interpreter lock released.
 
-    Kernels never allocate, so their arrays need no reference counting (`_nrt`), which costs more than a whole gate. And they
-    pass the same dozen arrays from one small function to the next, so these are inlined: thirty times faster than calls.
+    Kernels never allocate, so their arrays need no reference counting (`_nrt`), which costs more than a whole
+    gate. And they pass the same dozen arrays from one small function to the next, so these are inlined:
+    thirty times faster than calls.
     """
-    compiled: F = numba.njit(
-        cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True
-    )(function)
+    options: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+    compiled: F = numba.njit(**options, _nrt=False, forceinline=True)(function)
     return compiled

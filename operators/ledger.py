@@ -1,6 +1,7 @@
 """Cash, book cost, realised result and fees: double entry, exact.
 
-Every fill moves four accounts whose changes add up to zero: cash, book (what positions cost), realised (credit) and fees (debit):
+Every fill moves four accounts whose changes add up to zero: cash, book (what positions cost), realised
+(credit) and fees (debit):
 
     d cash + d book - d realised + d fees = 0
 
@@ -12,8 +13,10 @@ from schemas.codes import Side
 
 
 @kernel
-def book_of(position, quantity):  # type: ignore[no-untyped-def]
-    """The cost of `quantity` out of the position at its average cost, rounded down; the rest stays with the rest."""
+def book_of(position, quantity):
+    """The cost of `quantity` out of the position at its average cost, rounded down; the rest stays with
+    the rest.
+    """
     if quantity == position.quantity:
         return position.book
     each = position.book // position.quantity
@@ -22,7 +25,7 @@ def book_of(position, quantity):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def apply_fill(account, position, side, quantity, price, reference_price, fee):  # type: ignore[no-untyped-def]
+def apply_fill(account, position, side, quantity, price, reference_price, fee):
     """Book one fill: `quantity` lots > 0 at `price` millionths a lot, `fee` millionths in all."""
     value = quantity * price
     if side == Side.BUY:

@@ -1,9 +1,10 @@
 """The market stage: four machines, each keyed by symbol.
 
-    BarBatch -> Quality -> MarketBatch (+ DeadLetters) -> Indicators -> Strategies -> SignalFilter -> MarketBatch
+    BarBatch -> Quality -> MarketBatch (+ DeadLetters) -> Indicators -> Strategies -> SignalFilter ->
+    MarketBatch
 
-Each machine carries vectors of fixed size from one batch to the next, so cutting batches elsewhere changes nothing. A batch
-belongs to one path through the graph, so each machine fills its own fields in place.
+Each machine carries vectors of fixed size from one batch to the next, so cutting batches elsewhere changes
+nothing. A batch belongs to one path through the graph, so each machine fills its own fields in place.
 """
 
 from typing import Any
@@ -14,7 +15,18 @@ from operators import quality
 from operators.account_state import EVENT
 from operators.market_plan import MarketPlan, SymbolPlan
 from operators.signal_filter import filter_signals
-from schemas.batches import CLOSE, HIGH, LOW, OPEN, VOLUME, BarBatch, DeadLetters, Float64s, MarketBatch, SliceBatch
+from schemas.batches import (
+    CLOSE,
+    HIGH,
+    LOW,
+    OPEN,
+    VOLUME,
+    BarBatch,
+    DeadLetters,
+    Float64s,
+    MarketBatch,
+    SliceBatch,
+)
 from schemas.codes import DeadLetter, EventKind, Verdict
 from schemas.records import MICRO
 from schemas.sessions import Sessions

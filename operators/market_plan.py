@@ -7,7 +7,15 @@ import numpy as np
 import operators.indicators
 import operators.strategies  # noqa: F401 - both register what they hold
 from operators import signal_filter
-from operators.registry import INDICATORS, STRATEGIES, Feature, Indicator, Parameters, Strategy, refuse_parameters
+from operators.registry import (
+    INDICATORS,
+    STRATEGIES,
+    Feature,
+    Indicator,
+    Parameters,
+    Strategy,
+    refuse_parameters,
+)
 from schemas.batches import Float64s
 from schemas.config import Config, ConfigError
 from schemas.config import Strategy as StrategyConfig
@@ -51,7 +59,9 @@ class MarketPlan:
 
 
 def market_plan(config: Config) -> MarketPlan:
-    """The plan of a configuration. Raises `ConfigError` for an unknown strategy or a parameter that is not allowed."""
+    """The plan of a configuration. Raises `ConfigError` for an unknown strategy or a parameter that is not
+    allowed.
+    """
     checked = [(s, settings, _checked(settings)) for s, settings in enumerate(config.strategies)]
     return MarketPlan(
         {
@@ -66,7 +76,9 @@ def _checked(settings: StrategyConfig) -> Strategy:
     where = f"strategies.{settings.name}"
     strategy = STRATEGIES.get(settings.kind)
     if strategy is None:
-        raise ConfigError(f"{where}.kind: {settings.kind!r} is no strategy; known: {', '.join(sorted(STRATEGIES))}")
+        raise ConfigError(
+            f"{where}.kind: {settings.kind!r} is no strategy; known: {', '.join(sorted(STRATEGIES))}"
+        )
     parameters = _floats(settings.parameters)
     wrong = refuse_parameters(strategy.parameters, parameters) or strategy.check(parameters)
     if wrong:

@@ -1,7 +1,7 @@
 """The life of an order as a table.
 
-`TRANSITIONS[state][event]` is the next state; a pair that is not in it is illegal: the state does not move. Quantity does not
-depend on this table: it moves by execution alone, also where a fill comes late.
+`TRANSITIONS[state][event]` is the next state; a pair that is not in it is illegal: the state does not move.
+Quantity does not depend on this table: it moves by execution alone, also where a fill comes late.
 """
 
 import numpy as np
@@ -67,9 +67,9 @@ TRANSITIONS: dict[S, dict[E, S]] = {
     S.FILLED: {},
     S.DENIED: {},
     S.REJECTED: {},
-    S.CANCELLED: {e: S.CANCELLED for e in _LATE},
-    S.EXPIRED: {e: S.EXPIRED for e in _LATE},
-    S.REPLACED: {e: S.REPLACED for e in _LATE},
+    S.CANCELLED: dict.fromkeys(_LATE, S.CANCELLED),
+    S.EXPIRED: dict.fromkeys(_LATE, S.EXPIRED),
+    S.REPLACED: dict.fromkeys(_LATE, S.REPLACED),
 }
 
 NEXT_STATE = np.full((len(S), len(E)), ILLEGAL, np.int64)
@@ -93,7 +93,7 @@ for _state in (
 
 
 @kernel
-def advance(order, event):  # type: ignore[no-untyped-def]
+def advance(order, event):
     """Move the order's life by `event`. False, and nothing moves, where the table has no such transition."""
     following = NEXT_STATE[order.state, event]
     if following == ILLEGAL:
@@ -105,6 +105,6 @@ def advance(order, event):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def is_live(order):  # type: ignore[no-untyped-def]
+def is_live(order):
     """Could this order still fill?"""
     return LIVE[order.state]

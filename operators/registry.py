@@ -1,7 +1,7 @@
 """Indicators and strategies by name. Both are described by data; the compiled part is one function each.
 
-Every kernel carries its state in one float64 vector from call to call, so where a caller cuts the bars never changes a
-bit of the result, and a snapshot is the bytes of that vector.
+Every kernel carries its state in one float64 vector from call to call, so where a caller cuts the bars never
+changes a bit of the result, and a snapshot is the bytes of that vector.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,9 +25,9 @@ class Parameter:
 class Indicator:
     """One indicator.
 
-    `kernel(prices, session, minute, parameters, state, out)`:
-    prices (5, n) float64; session, minute (n,) int64; parameters (p,) float64 in declared order; state (m,) float64,
-    zeros at first, changed in place; out (len(outputs), n) float64, filled: NaN while the indicator is pending.
+    `kernel(prices, session, minute, parameters, state, out)`: prices (5, n) float64; session, minute (n,)
+    int64; parameters (p,) float64 in declared order; state (m,) float64, zeros at first, changed in place;
+    out (len(outputs), n) float64, filled: NaN while the indicator is pending.
     """
 
     name: str
@@ -55,9 +55,10 @@ class Feature:
 class Strategy:
     """One strategy.
 
-    `kernel(prices, session, minute, features, parameters, state, out)`: features (k, n) float64, rows in the order of
-    `features(parameters)`; out (n,) float64, filled: a probability in [0, 1] or a weight in [-1, 1] as `emits` says,
-    NaN while pending. A kernel may also be a plain Python function; it is then slower and nothing else differs.
+    `kernel(prices, session, minute, features, parameters, state, out)`: features (k, n) float64, rows in the
+    order of `features(parameters)`; out (n,) float64, filled: a probability in [0, 1] or a weight in [-1, 1]
+    as `emits` says, NaN while pending. A kernel may also be a plain Python function; it is then slower and
+    nothing else differs.
     """
 
     name: str
@@ -67,7 +68,9 @@ class Strategy:
     warm_up: Callable[[Parameters], int]
     state_size: Callable[[Parameters], int]
     kernel: Callable[..., None]
-    check: Callable[[Parameters], str | None] = field(default=lambda _: None)  # what is wrong between parameters
+    check: Callable[[Parameters], str | None] = field(
+        default=lambda _: None
+    )  # what is wrong between parameters
 
 
 INDICATORS: dict[str, Indicator] = {}

@@ -1,10 +1,10 @@
 """The one place in `operators` that knows Bytewax: turns a machine into a stateful step.
 
-A machine is a plain object with a state and a `step`. Its snapshot carries who wrote it, in which version, with which
-parameters and which code; anything else is refused on resume, never used at best effort.
+A machine is a plain object with a state and a `step`. Its snapshot carries who wrote it, in which version,
+with which parameters and which code; anything else is refused on resume, never used at best effort.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import bytewax.operators as op
@@ -14,15 +14,19 @@ from operators.compiled import CODE_HASH
 
 E = TypeVar("E")
 O = TypeVar("O")  # noqa: E741 - the usual letter for an output
+E_contra = TypeVar("E_contra", contravariant=True)
+O_co = TypeVar("O_co", covariant=True)
 
 
-class Machine(Protocol[E, O]):
-    """A state machine for one key. It reads no clock and does no I/O: the same events give the same outputs."""
+class Machine(Protocol[E_contra, O_co]):
+    """A state machine for one key. It reads no clock and does no I/O: the same events give the same
+    outputs.
+    """
 
     name: str  # constant; part of the snapshot's identity
     version: int  # of the dumped form
 
-    def step(self, event: E) -> list[O]:
+    def step(self, event: E_contra) -> Sequence[O_co]:
         """Apply one event and return what follows from it."""
         ...
 
@@ -42,15 +46,20 @@ class SnapshotError(RuntimeError):
 class _Logic(StatefulBatchLogic[E, O, dict[str, Any]], Generic[E, O]):
     def __init__(self, machine: Machine[E, O], parameters: str):
         self.machine = machine
-        self.identity = {"machine": machine.name, "version": machine.version, "parameters": parameters, "code": CODE_HASH}
+        self.identity = {
+            "machine": machine.name,
+            "version": machine.version,
+            "parameters": parameters,
+            "code": CODE_HASH,
+        }
 
     def resume(self, snapshot: dict[str, Any]) -> None:
         for what, mine in self.identity.items():
             if snapshot.get(what) != mine:
                 raise SnapshotError(
-                    f"step {self.machine.name!r}: the recovery snapshot was written with {what} {snapshot.get(what)!r}, "
-                    f"this run has {mine!r}. Run with the same code and configuration as before, or start anew with an "
-                    f"empty recovery directory."
+                    f"step {self.machine.name!r}: the recovery snapshot was written with {what} "
+                    f"{snapshot.get(what)!r}, this run has {mine!r}. Run with the same code and "
+                    f"configuration as before, or start anew with an empty recovery directory."
                 )
         self.machine.load(snapshot["state"])
 
@@ -61,7 +70,9 @@ class _Logic(StatefulBatchLogic[E, O, dict[str, Any]], Generic[E, O]):
         return {**self.identity, "state": self.machine.dump()}
 
 
-def stateful(step_id: str, up: KeyedStream[E], build: Callable[[], Machine[E, O]], parameters: str) -> KeyedStream[O]:
+def stateful(
+    step_id: str, up: KeyedStream[E], build: Callable[[], Machine[E, O]], parameters: str
+) -> KeyedStream[O]:
     """A step that runs one machine a key. `parameters`: a hash of everything that configures the machine."""
 
     def logic(snapshot: dict[str, Any] | None) -> _Logic[E, O]:

@@ -15,10 +15,11 @@ OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 
 @dataclass(slots=True)
 class DeadLetters:
-    """Records that were refused, in order of arrival; n >= 0. Fields a record did not have are 0, NaN or empty.
+    """Records that were refused, in order of arrival; n >= 0. Fields a record did not have are 0, NaN or
+    empty.
 
-    `reason` (n,) uint8 `DeadLetter` codes; `start_ns`, `end_ns` (n,) int64; `prices` (5, n) float64; `raw` the bytes of each
-    record that could not be decoded, empty where the columns say it all.
+    `reason` (n,) uint8 `DeadLetter` codes; `start_ns`, `end_ns` (n,) int64; `prices` (5, n) float64; `raw`
+    the bytes of each record that could not be decoded, empty where the columns say it all.
     """
 
     topic: str
@@ -38,10 +39,10 @@ class DeadLetters:
 class BarBatch:
     """Consecutive bars of one symbol in order of arrival; n >= 0.
 
-    `prices` is (5, n) float64, C-contiguous: open, high, low, close in the account's currency, volume in units traded.
-    `reason` is (n,) uint8: a `DeadLetter` code given by the decoder, 0 for a bar that decoded cleanly.
-    `complete_ns`: every bar of this symbol that ends at or before this time has been sent (event time, ns UTC).
-    `final`: nothing follows at all; set on the last batch of a bounded recording only.
+    `prices` is (5, n) float64, C-contiguous: open, high, low, close in the account's currency, volume in
+    units traded. `reason` is (n,) uint8: a `DeadLetter` code given by the decoder, 0 for a bar that decoded
+    cleanly. `complete_ns`: every bar of this symbol that ends at or before this time has been sent (event
+    time, ns UTC). `final`: nothing follows at all; set on the last batch of a bounded recording only.
     `refused`: records that arrived with this batch and never became bars.
     """
 
@@ -62,9 +63,10 @@ class BarBatch:
 class MarketBatch:
     """Good bars of one symbol with what the market stage computed for them; each step fills its own fields.
 
-    `session` (n,) int64: index into the calendar's sessions. `minute` (n,) int64: bars since the session's open, 0 for
-    the first. `features` (k, n) float64: indicator outputs, NaN while pending. `signals` (s, n) float64: one row a
-    strategy, NaN while pending. `passed` (s, n) int64: filtered signals in millionths; `verdict` (s, n) uint8.
+    `session` (n,) int64: index into the calendar's sessions. `minute` (n,) int64: bars since the session's
+    open, 0 for the first. `features` (k, n) float64: indicator outputs, NaN while pending. `signals` (s, n)
+    float64: one row a strategy, NaN while pending. `passed` (s, n) int64: filtered signals in millionths;
+    `verdict` (s, n) uint8.
     """
 
     symbol: str
@@ -82,7 +84,8 @@ class MarketBatch:
 
 @dataclass(slots=True)
 class SliceBatch:
-    """Market slices of one symbol for the journal: `events` (n,) rows of the journal in time order, `values` (n, s) int64
+    """Market slices of one symbol for the journal: `events` (n,) rows of the journal in time order, `values`
+    (n, s) int64
     signals in millionths, `verdicts` (n, s) uint8. `complete_ns` and `final` as in `BarBatch`."""
 
     instrument: int
@@ -114,7 +117,8 @@ class JournalBatch:
 
 @dataclass(slots=True)
 class AccountBatch:
-    """What the account stage made of one batch of its journal: rows of each output and, at the end of a bounded recording, the
+    """What the account stage made of one batch of its journal: rows of each output and, at the end of a
+    bounded recording, the
     account's own figures."""
 
     orders: NDArray[Any]

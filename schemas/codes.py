@@ -1,7 +1,7 @@
 """Enumerations shared by records, kernels and tests.
 
-Inside kernels a code is a small integer; on the wire and in Parquet it is its lower-case name. Codes are part of
-snapshots and recordings: append new ones, never renumber.
+Inside kernels a code is a small integer; on the wire and in Parquet it is its lower-case name. Codes are part
+of snapshots and recordings: append new ones, never renumber.
 """
 
 from enum import IntEnum

@@ -7,7 +7,9 @@ from schemas.batches import Int64s
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """Regular sessions of one exchange, sorted. `open_ns` and `close_ns` are (n,) int64, ns since the epoch, UTC."""
+    """Regular sessions of one exchange, sorted. `open_ns` and `close_ns` are (n,) int64, ns since the
+    epoch, UTC.
+    """
 
     exchange: str
     open_ns: Int64s

@@ -8,9 +8,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from connectors.calendars import load_sessions
+from connectors.recording import BAR_SCHEMA, PRICE_COLUMNS, TIME, create_recording, write_bars
 from connectors.synthetic import Family, write_synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -129,6 +131,43 @@ def market_data() -> Path:
     if not (folder / "bars_1m").is_dir():
         pytest.skip(f"no market data at {folder}; set SLUICE_TEST_DATA")
     return folder
+
+
+def _record(folder: Path, files: dict[str, Path], first: date, last: date) -> Path:
+    """A recording of real one-minute bars, all symbols of a minute together as a feed delivers them."""
+    frames = [
+        pl.read_parquet(path)
+        .filter(pl.col("ts").dt.date().is_between(first, last))
+        .select(
+            symbol=pl.lit(symbol),
+            start_ns=pl.col("ts").cast(TIME),
+            end_ns=(pl.col("ts") + pl.duration(minutes=1)).cast(TIME),
+            **{name: pl.col(name).cast(pl.Float64) for name in PRICE_COLUMNS},
+            source=pl.lit("market data"),
+        )
+        for symbol, path in files.items()
+    ]
+    create_recording(folder, 60_000_000_000, f"market data, {first} to {last}")
+    write_bars(folder, pl.concat(frames).sort("start_ns", maintain_order=True).select(list(BAR_SCHEMA)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_family(market_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole QQQ family, 25 sessions. PSQ is derived, the others are real."""
+    real = market_data / "bars_1m"
+    files = {symbol: real / f"{symbol}.parquet" for symbol in ("QQQ", "TQQQ", "SQQQ")}
+    files["PSQ"] = market_data / "bars_1m_derived" / "PSQ.parquet"
+    folder = tmp_path_factory.mktemp("real") / "family"
+    return _record(folder, files, date(2025, 8, 8), date(2025, 9, 12))
+
+
+@pytest.fixture(scope="session")
+def real_pair(market_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """TQQQ and SQQQ from April to October 2025, the early close of 3 July among them."""
+    files = {symbol: market_data / "bars_1m" / f"{symbol}.parquet" for symbol in ("TQQQ", "SQQQ")}
+    folder = tmp_path_factory.mktemp("real") / "pair"
+    return _record(folder, files, date(2025, 4, 1), date(2025, 10, 31))
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,13 @@
 """The gates, one file each, in one fixed order of authority.
 
-A gate judges an *entry*: an increase of `quantity` lots of instrument `i` at `price`. It answers with the quantity it allows,
-a reason, and the two numbers it compared, so that a decision can be read without the code:
+A gate judges an *entry*: an increase of `quantity` lots of instrument `i` at `price`. It answers with the
+quantity it allows, a reason, and the two numbers it compared, so that a decision can be read without the
+code:
 
     judge(state, rules, i, quantity, price) -> (allowed, reason, observed, limit)
 
-Exits never come here: no gate can refuse to reduce. Every limit is written "allow if 0 < x <= limit" in integers, so there is
-no value that passes by not comparing.
+Exits never come here: no gate can refuse to reduce. Every limit is written "allow if 0 < x <= limit" in
+integers, so there is no value that passes by not comparing.
 """
 
 from operators.compiled import kernel
@@ -15,11 +16,11 @@ from schemas.codes import Outcome, Reason, Stage
 
 
 @kernel
-def judge_entry(state, rules, i, quantity, price):  # type: ignore[no-untyped-def]
+def judge_entry(state, rules, i, quantity, price):
     """All gates in order. Returns (stage that decided, outcome, reason, allowed, observed, limit).
 
-    The first refusal ends the judgement. A reduction goes on to the next gate with what is left, and the last gate that
-    reduced is named.
+    The first refusal ends the judgement. A reduction goes on to the next gate with what is left, and the last
+    gate that reduced is named.
     """
     wanted = quantity
     stage, reason, observed, limit = Stage.ALLOCATION, Reason.TARGET, quantity, quantity

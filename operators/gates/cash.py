@@ -10,19 +10,19 @@ from schemas.records import MICRO
 
 
 @kernel
-def limit_price(price, limits):  # type: ignore[no-untyped-def]
+def limit_price(price, limits):
     """The collar: the highest price a buy decided at `price` may pay."""
     return price + price * limits.collar // MICRO
 
 
 @kernel
-def worst_cost(quantity, limit, limits):  # type: ignore[no-untyped-def]
+def worst_cost(quantity, limit, limits):
     """Most that buying `quantity` under `limit` can cost, fees included."""
     return quantity * (limit + fee_per_unit(limit, limits))
 
 
 @kernel
-def judge(state, rules, i, quantity, price):  # type: ignore[no-untyped-def]
+def judge(state, rules, i, quantity, price):
     limits = rules.limits[0]
     account = state.account[0]
     free = account.cash - account.reserved - account.cash // MICRO * limits.buffer_share

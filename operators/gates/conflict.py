@@ -1,4 +1,6 @@
-"""Conflict gate: the two sides of a leveraged family are never held together, counting every order that could still fill."""
+"""Conflict gate: the two sides of a leveraged family are never held together, counting every order that
+could still fill.
+"""
 
 from operators.compiled import kernel
 from operators.order_lifecycle import is_live
@@ -6,8 +8,9 @@ from schemas.codes import Reason
 
 
 @kernel
-def exposed(state, i):  # type: ignore[no-untyped-def]
-    """Lots of instrument `i` held or still to come: the position and what an open buy could add. An open sell does not count
+def exposed(state, i):
+    """Lots of instrument `i` held or still to come: the position and what an open buy could add. An open sell
+    does not count
     as sold."""
     order = state.orders[i]
     held = state.positions[i].quantity
@@ -17,7 +20,7 @@ def exposed(state, i):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def judge(state, rules, i, quantity, price):  # type: ignore[no-untyped-def]
+def judge(state, rules, i, quantity, price):
     me = rules.instruments[i]
     one_alone = rules.limits[0].one_of_one_side == 1
     for m in range(me.first_member, me.last_member):

@@ -1,7 +1,9 @@
-"""Frequency gate: one opening a bar and instrument; more openings than allowed in the window or in the session switch the
+"""Frequency gate: one opening a bar and instrument; more openings than allowed in the window or in the
+session switch the
 instrument off until its release.
 
-The ring of the last opening times has room for the largest limit the configuration allows, so counting is exact.
+The ring of the last opening times has room for the largest limit the configuration allows, so counting is
+exact.
 """
 
 from operators.account_state import RING
@@ -10,7 +12,7 @@ from schemas.codes import Reason
 
 
 @kernel
-def judge(state, rules, i, quantity, price):  # type: ignore[no-untyped-def]
+def judge(state, rules, i, quantity, price):
     limits = rules.limits[0]
     position = state.positions[i]
     now = state.account[0].time_ns
@@ -32,7 +34,7 @@ def judge(state, rules, i, quantity, price):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def record_opening(position, now):  # type: ignore[no-untyped-def]
+def record_opening(position, now):
     """An opening order leaves now."""
     position.opened_ns = position.mark_ns
     position.openings += 1
@@ -41,8 +43,10 @@ def record_opening(position, now):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def start_session(position, limits):  # type: ignore[no-untyped-def]
-    """A new session: the day's count starts anew, and a switched-off instrument is released where the rule says so."""
+def start_session(position, limits):
+    """A new session: the day's count starts anew, and a switched-off instrument is released where the rule
+    says so.
+    """
     position.openings = 0
     if limits.release_next_session == 1:
         position.switched_off = 0

@@ -5,7 +5,7 @@ from schemas.codes import Reason
 
 
 @kernel
-def judge(state, rules, i, quantity, price):  # type: ignore[no-untyped-def]
+def judge(state, rules, i, quantity, price):
     age = state.account[0].time_ns - state.positions[i].mark_ns
     limit = rules.limits[0].max_age_ns
     if 0 <= age <= limit and price > 0:

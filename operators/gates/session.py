@@ -5,7 +5,7 @@ from schemas.codes import Reason
 
 
 @kernel
-def time_to_close(state, rules):  # type: ignore[no-untyped-def]
+def time_to_close(state, rules):
     """Nanoseconds to the close of the session in progress; -1 outside any."""
     account = state.account[0]
     if account.in_session == 0:
@@ -14,7 +14,7 @@ def time_to_close(state, rules):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def judge(state, rules, i, quantity, price):  # type: ignore[no-untyped-def]
+def judge(state, rules, i, quantity, price):
     limit = rules.limits[0].entries_stop_ns
     left = time_to_close(state, rules)
     if left < 0:

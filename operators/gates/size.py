@@ -1,4 +1,6 @@
-"""Size gate: the value of a position, the number of positions, the share of the market's volume, and the least worth sending."""
+"""Size gate: the value of a position, the number of positions, the share of the market's volume, and the
+least worth sending.
+"""
 
 from operators.compiled import kernel
 from operators.gates.conflict import exposed
@@ -7,7 +9,7 @@ from schemas.records import MICRO
 
 
 @kernel
-def judge(state, rules, i, quantity, price):  # type: ignore[no-untyped-def]
+def judge(state, rules, i, quantity, price):
     limits = rules.limits[0]
     account = state.account[0]
     position = state.positions[i]

@@ -14,7 +14,6 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from connectors.recording import BAR_SCHEMA, TIME, create_recording, write_bars
 from flows.replay import WINDOW_ROWS, prepare
 from flows.run import run
 from schemas.config import parse_config
@@ -137,22 +136,3 @@ def last_json(ended: Ended) -> dict[str, Any]:
     """The JSON object on the last line of stdout."""
     figures: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
     return figures
-
-
-def record_market_data(folder: Path, files: Mapping[str, Path], first: dt.date, last: dt.date) -> Path:
-    """A recording of real one-minute bars, all symbols of a minute together as they arrived."""
-    frames = [
-        pl.read_parquet(path)
-        .filter(pl.col("ts").dt.date().is_between(first, last))
-        .select(
-            symbol=pl.lit(symbol),
-            start_ns=pl.col("ts").cast(TIME),
-            end_ns=(pl.col("ts") + pl.duration(minutes=1)).cast(TIME),
-            **{name: pl.col(name).cast(pl.Float64) for name in ("open", "high", "low", "close", "volume")},
-            source=pl.lit("market data"),
-        )
-        for symbol, path in files.items()
-    ]
-    create_recording(folder, MINUTE, f"market data, {first} to {last}")
-    write_bars(folder, pl.concat(frames).sort("start_ns", maintain_order=True).select(list(BAR_SCHEMA)))
-    return folder

@@ -1,8 +1,8 @@
 """A small account for tests: its configuration, its sessions, and a journal written by hand.
 
-Four instruments of one family; weights of one half; no spread; a commission of 0.01. Sessions are counted in minutes
-from their open: the bar of minute m ends m minutes after the open, so a session of 30 minutes has bars 1 to 30.
-Prices in tests are units of currency, `money` makes millionths of them.
+Four instruments of one family; weights of one half; no spread; a commission of 0.01. Sessions are counted in
+minutes from their open: the bar of minute m ends m minutes after the open, so a session of 30 minutes has bars
+1 to 30. Prices in tests are units of currency, `money` makes millionths of them.
 """
 
 import copy
@@ -148,7 +148,7 @@ def at(session: int, minute: int) -> int:
 
 
 class Row(NamedTuple):
-    """One row of a journal; `instrument` -1 is a tick. `values` and `verdicts` by strategy; () is no signal."""
+    """One row of a journal; `instrument` -1 is a tick. `values`, `verdicts` by strategy; () is none."""
 
     time_ns: int
     instrument: int
@@ -265,8 +265,8 @@ def minutes(
 ) -> list[Row]:
     """Slices of all instruments and a tick at each minute.
 
-    `score`: of the first strategy, on the bars of the first instrument, by minute. `price(instrument, minute)`:
-    open and close in millionths. `volume` and `missing` by instrument and minute.
+    `score`: of the first strategy, on the bars of the first instrument, by minute. `price` by instrument and
+    minute: open and close in millionths. `volume` and `missing` by instrument and minute.
     """
     rows = []
     for minute in span:

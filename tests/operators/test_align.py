@@ -173,7 +173,7 @@ TIMES = st.sets(st.integers(1, 25), max_size=25).map(lambda s: tuple(sorted(s)))
 
 @st.composite
 def arrivals(draw: st.DrawFn) -> tuple[list[Lane], list[int], list[bool]]:
-    """Lanes, the order in which their batches arrive, and after which of them the machine is dumped and loaded."""
+    """Lanes, the order in which their batches arrive, after which the machine is dumped and loaded."""
     symbols = draw(st.integers(1, 3))
     lanes = [Lane(i, draw(TIMES), draw(TIMES)) for i in [*range(symbols), TICK]]
     order = draw(st.permutations([k for k, lane in enumerate(lanes) for _ in range(len(lane.cuts) + 1)]))

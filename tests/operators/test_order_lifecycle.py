@@ -6,7 +6,7 @@ from operators.account_state import ORDER, records
 from operators.order_lifecycle import ILLEGAL, LIVE, NEXT_STATE, advance, is_live
 from schemas.codes import OrderEvent, OrderState
 
-# One line a state, one cell an event, in the order of COLUMNS; a dot is illegal, states by the initials below.
+# One line a state, one cell an event, in the order of COLUMNS; a dot is illegal; INITIALS name states.
 COLUMNS = {
     "SUB": OrderEvent.SUBMIT,
     "DEN": OrderEvent.DENY,

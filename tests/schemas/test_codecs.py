@@ -1,4 +1,6 @@
-"""Every fault of a record on the wire has its reason, arbitrary bytes never raise, and the forms of a record agree."""
+"""Every fault of a record on the wire has its reason, arbitrary bytes never raise, and the forms of a record
+agree.
+"""
 
 import json
 import tracemalloc
@@ -207,7 +209,7 @@ BYTES: list[tuple[str, bytes | None, DeadLetter, str]] = [
     ("lone surrogate", wire(BAR).replace(b"feed", b"\xed\xa0\x80"), DeadLetter.MALFORMED, "not UTF-8"),
     ("escaped lone surrogate", raw("source", r'"\ud800"'), DeadLetter.MALFORMED, "source: a lone surrogate"),
     ("surrogates in the wrong order", raw("source", r'"\udc00\ud800"'), DeadLetter.MALFORMED, "surrogate"),
-    ("lone surrogate in a key", wire(BAR).replace(b'"source"', rb'"\ud800"'), DeadLetter.MALFORMED, "surrogate"),
+    ("lone surrogate in a key", wire({**BAR, "#": 1}).replace(b"#", rb"\ud800"), DeadLetter.MALFORMED, "in a key"),
     ("truncated", wire(BAR)[:-1], DeadLetter.MALFORMED, "not JSON at character"),
     ("cut in a text", wire(BAR)[:40], DeadLetter.MALFORMED, "not JSON at character"),
     ("trailing garbage", wire(BAR) + b"x", DeadLetter.MALFORMED, "not JSON at character"),
@@ -226,7 +228,7 @@ BYTES: list[tuple[str, bytes | None, DeadLetter, str]] = [
     ("deep arrays", b"[" * 60_000, DeadLetter.MALFORMED, "nested deeper than 8"),
     ("deep objects", b'{"a":' * 12_000, DeadLetter.MALFORMED, "nested deeper than 8"),
     ("deep in a field", raw("source", "[" * 8 + "]" * 8), DeadLetter.MALFORMED, "nested deeper than 8"),
-    ("deep after an escaped quote", raw("source", r'"\"' + '",["",' * 8), DeadLetter.MALFORMED, "deeper"),
+    ("deep after an escaped quote", raw("source", r'"\"","x":' + "[" * 8 + "]" * 8), DeadLetter.MALFORMED, "deeper"),
     ("deepest allowed", raw("source", "[" * 7 + "]" * 7), DeadLetter.WRONG_TYPE, "source: an array"),
     ("NaN", raw("open", "NaN"), DeadLetter.NOT_FINITE, "open: is not finite"),
     ("Infinity", raw("open", "Infinity"), DeadLetter.NOT_FINITE, "open: is not finite"),
@@ -237,8 +239,8 @@ BYTES: list[tuple[str, bytes | None, DeadLetter, str]] = [
     ("NaN in an integer", raw("start_ns", "NaN"), DeadLetter.NOT_FINITE, "start_ns: is not finite"),
     ("NaN in an unknown field", raw("what", "NaN"), DeadLetter.NOT_FINITE, "what: is not finite"),
     ("key twice", wire(BAR)[:-1] + b',"open":1}', DeadLetter.DUPLICATE_KEY, "open: stands twice"),
-    ("same value twice", wire(BAR)[:-1] + b',"version":1}', DeadLetter.DUPLICATE_KEY, "version: stands twice"),
-    ("key twice, once escaped", wire(BAR)[:-1] + rb',"\u006fpen":1}', DeadLetter.DUPLICATE_KEY, "open: stands"),
+    ("same value twice", wire(BAR)[:-1] + b',"version":1}', DeadLetter.DUPLICATE_KEY, "version: stands"),
+    ("key twice, escaped", wire(BAR)[:-1] + rb',"\u006fpen":1}', DeadLetter.DUPLICATE_KEY, "open: stands"),
     ("type twice", wire(BAR)[:-1] + b',"type":"bar"}', DeadLetter.DUPLICATE_KEY, "type: stands twice"),
     ("65 bits", raw("volume", str(2**63)), DeadLetter.WRONG_TYPE, "volume: a whole number beyond 64 bits"),
     ("beyond -64 bits", raw("volume", str(-(2**63) - 1)), DeadLetter.WRONG_TYPE, "beyond 64 bits"),
@@ -252,6 +254,9 @@ def test_bytes_that_are_no_record_are_refused(data: bytes | None, expected: Dead
     assert found == expected
     assert detail in text
 
+
+NO_MONEY = ["", "abc", "NaN", "sNaN", "-Infinity", "1e3", "1e999", "1e-99999999999999999999", "1_000", "1,5"]
+NO_MONEY += [" 1", "1\n", "+1", ".5", "1.", "0x1", "\u0661", "1.0000001"]
 
 FIELDS: list[tuple[type[Record], str, Any, DeadLetter, str]] = [
     (Bar, "open", ABSENT, DeadLetter.MISSING_FIELD, "open: is missing"),
@@ -290,19 +295,18 @@ FIELDS: list[tuple[type[Record], str, Any, DeadLetter, str]] = [
     (MarketSlice, "open", 100, DeadLetter.WRONG_TYPE, "open: 100: money"),
     (MarketSlice, "open", True, DeadLetter.WRONG_TYPE, "open: true: money"),
     (MarketSlice, "open", None, DeadLetter.MISSING_FIELD, "open: is null"),
-    *((MarketSlice, "open", text, DeadLetter.WRONG_TYPE, f"open: {ascii(text)}: money is a decimal string")
-      for text in ("", "abc", "NaN", "sNaN", "-Infinity", "1e3", "1e999", "1e-99999999999999999999", "1_000", "1,5",
-                   " 1", "1\n", "+1", ".5", "1.", "0x1", "١", "1.0000001")),
+    *((MarketSlice, "open", text, DeadLetter.WRONG_TYPE, f"open: {text!a}: money is a decimal string")
+      for text in NO_MONEY),
     (MarketSlice, "open", "1" * 60_000, DeadLetter.WRONG_TYPE, "money is a decimal string"),
     (MarketSlice, "open", "1000000000000", DeadLetter.WRONG_TYPE, "open: '1000000000000': "),
     (MarketSlice, "signals", [], DeadLetter.WRONG_TYPE, "signals: an array"),
     (MarketSlice, "signals", None, DeadLetter.MISSING_FIELD, "signals: is null"),
     (MarketSlice, "signals", {"s": None}, DeadLetter.MISSING_FIELD, "signals.s: is null"),
     (MarketSlice, "signals", {"s": 1}, DeadLetter.WRONG_TYPE, "signals.s: 1"),
-    (MarketSlice, "signals", {"s": {"value": 1}}, DeadLetter.MISSING_FIELD, "signals.s.verdict: is missing"),
+    (MarketSlice, "signals", {"s": {"value": 1}}, DeadLetter.MISSING_FIELD, "s.verdict: is missing"),
     (MarketSlice, "signals", {"s": {"value": 1, "verdict": "fine"}}, DeadLetter.UNKNOWN_ENUM,
      "signals.s.verdict: 'fine' is not known"),
-    (MarketSlice, "signals", {"s": {"value": 1, "verdict": 3}}, DeadLetter.WRONG_TYPE, "signals.s.verdict: 3"),
+    (MarketSlice, "signals", {"s": {"value": 1, "verdict": 3}}, DeadLetter.WRONG_TYPE, "s.verdict: 3"),
     (MarketSlice, "signals", {"s": {"value": 1_000_001, "verdict": "passed"}}, DeadLetter.WRONG_TYPE,
      "signals.s.value: 1000001"),
     (MarketSlice, "signals", {"s": {"value": 1, "verdict": "passed", "x": 1}}, DeadLetter.UNKNOWN_FIELD,
@@ -543,5 +547,5 @@ def test_name_without_an_index_raises() -> None:
 def test_order_id_that_its_fields_do_not_give_raises() -> None:
     record = decode(Execution, wire({**EXECUTION, "attempt": 1}))
     assert isinstance(record, Execution)
-    with pytest.raises(ValueError, match="client_order_id 'demo-.*-0' should be 'demo-.*-1'"):
+    with pytest.raises(ValueError, match=r"client_order_id 'demo-.*-0' should be 'demo-.*-1'"):
         to_rows(Execution, [record], NAMES)

@@ -1,0 +1,866 @@
+"""The account stage: days worked out by hand, and arbitrary days beside a naive model of orders, positions and cash."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from account_fixtures import (
+    BASE,
+    BULL,
+    BULL3,
+    COMPILED,
+    MICRO,
+    MINUTE,
+    NAMES,
+    PSQ,
+    QQQ,
+    SQQQ,
+    TQQQ,
+    Player,
+    Row,
+    at,
+    journal,
+    make_config,
+    make_sessions,
+    minutes,
+    money,
+    strategy,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from operators.account_machine import Account
+from operators.account_rules import account_rules
+from schemas import records
+from schemas.batches import JournalBatch
+from schemas.codes import ExecutionKind, Intent, OrderKind, Outcome, Reason, Side, Stage, Verdict
+from schemas.config import Config
+from schemas.sessions import Sessions
+
+BUY, SELL = int(Side.BUY), int(Side.SELL)
+ENTRY, EXIT = int(Intent.ENTRY), int(Intent.EXIT)
+FULL = range(1, 31)
+
+
+def played(rows: Sequence[Row], *lengths: int, **changes: Any) -> Player:
+    player = Player.of(make_config(**changes), make_sessions(*(lengths or (30,))))
+    player.apply(rows)
+    return player
+
+
+def sent(player: Player) -> list[tuple[int, int, int, int]]:
+    """(time, instrument, side, quantity) of every order that asks for a trade."""
+    return [
+        (int(o.time_ns), int(o.instrument), int(o.side), int(o.quantity))
+        for o in player.orders
+        if o.kind == OrderKind.NEW
+    ]
+
+
+def fills(player: Player) -> list[tuple[int, int, int, int, int]]:
+    """(time known, instrument, side, quantity, price)."""
+    return [
+        (int(e.known_ns), int(e.instrument), int(e.side), int(e.quantity), int(e.price))
+        for e in player.executions
+        if e.kind == ExecutionKind.FILL
+    ]
+
+
+def refusals(player: Player, stage: Stage) -> list[tuple[int, int, Reason]]:
+    return [
+        (int(d.time_ns), int(d.instrument), Reason(int(d.reason)))
+        for d in player.decisions
+        if d.stage == stage and d.outcome == Outcome.REFUSED
+    ]
+
+
+def from_minute(first: int, score: int) -> Callable[[int], int]:
+    return lambda minute: score if minute >= first else 0
+
+
+# --- a plain day
+
+
+def test_a_constant_signal_makes_one_entry_a_day() -> None:
+    player = played(minutes(0, FULL, score=BULL) + minutes(1, FULL, score=BULL), 30, 30)
+    assert sent(player) == [
+        (at(0, 1), QQQ, BUY, 50),
+        (at(0, 25), QQQ, SELL, 50),
+        (at(1, 1), QQQ, BUY, 49),  # of 9,999: one commission of 0.50 in and one out
+        (at(1, 25), QQQ, SELL, 49),
+    ]
+    assert fills(player) == [
+        (at(0, 2), QQQ, BUY, 50, money(100)),
+        (at(0, 26), QQQ, SELL, 50, money(100)),
+        (at(1, 2), QQQ, BUY, 49, money(100)),
+        (at(1, 26), QQQ, SELL, 49, money(100)),
+    ]
+    account = player.account
+    assert account.cash == money("9998.02")
+    assert (account.sessions, account.sessions_not_flat, account.sessions_flat_late) == (2, 0, 0)
+    assert account.breaches.tolist() == [0] * 6
+    assert account.targets == 1
+
+
+def test_a_constant_signal_makes_no_order_whatever_the_price_does() -> None:
+    def price(instrument: int, minute: int) -> tuple[int, int]:
+        return money(100 + 5 * (minute % 7)), money(100 + 4 * (minute % 9))
+
+    player = played(minutes(0, FULL, score=BULL, price=price))
+    assert [side for _, _, side, _ in sent(player)] == [BUY, SELL]
+
+
+def test_a_fill_is_at_the_next_bars_open() -> None:
+    def price(instrument: int, minute: int) -> tuple[int, int]:
+        return (money("100.25"), money(99)) if minute == 2 else (money(101), money(100))
+
+    player = played(minutes(0, range(1, 3), score=BULL, price=price))
+    (execution,) = player.executions
+    assert (execution.time_ns, execution.known_ns) == (at(0, 1), at(0, 2))
+    assert (execution.quantity, execution.price, execution.fee) == (50, money("100.25"), money("0.5"))
+    assert (execution.position, execution.cash) == (50, money(10_000) - 50 * money("100.25") - money("0.5"))
+    last = player.table("equity")[-1]
+    assert (last.position_value, last.equity) == (50 * money(99), int(execution.cash) + 50 * money(99))
+
+
+def test_an_entry_has_its_collar_and_an_exit_has_none() -> None:
+    player = played(minutes(0, FULL, score=BULL))
+    entry, leave = player.orders
+    assert (entry.limit_price, entry.reference_price) == (money(102), money(100))
+    assert leave.limit_price == 0
+
+
+def test_an_entry_beyond_its_collar_waits() -> None:
+    def price(instrument: int, minute: int) -> tuple[int, int]:
+        opened = {2: money("102.01"), 3: money(102)}.get(minute, money(100))
+        return opened, money(100)
+
+    player = played(minutes(0, range(1, 5), score=BULL, price=price))
+    assert fills(player) == [(at(0, 3), QQQ, BUY, 50, money(102))]
+
+
+def test_another_tier_of_the_same_side_is_entered_after_the_exit() -> None:
+    player = played(minutes(0, range(1, 9), score=lambda m: BULL if m < 4 else BULL3))
+    assert sent(player) == [
+        (at(0, 1), QQQ, BUY, 50),
+        (at(0, 4), QQQ, SELL, 50),
+        (at(0, 5), TQQQ, BUY, 99),
+    ]
+    assert refusals(player, Stage.CONFLICT) == [(at(0, 4), TQQQ, Reason.SAME_SIDE)]
+
+
+# --- changing sides
+
+
+def test_a_flip_exits_first_and_enters_when_flat() -> None:
+    player = played(minutes(0, range(1, 9), score=lambda m: BULL if m < 4 else -BULL))
+    assert sent(player) == [
+        (at(0, 1), QQQ, BUY, 50),
+        (at(0, 4), QQQ, SELL, 50),
+        (at(0, 5), PSQ, BUY, 249),
+    ]
+    assert refusals(player, Stage.CONFLICT) == [(at(0, 4), PSQ, Reason.OPPOSITE_SIDE)]
+    assert fills(player)[-1] == (at(0, 6), PSQ, BUY, 249, money(20))
+
+
+def test_a_flip_waits_as_long_as_the_exit_is_not_confirmed() -> None:
+    player = played(
+        minutes(
+            0,
+            range(1, 12),
+            score=lambda m: BULL if m < 4 else -BULL,
+            volume=lambda i, m: 0 if i == QQQ and 5 <= m <= 7 else 100_000,
+        )
+    )
+    assert [(t, i) for t, i, _, _ in sent(player)] == [(at(0, 1), QQQ), (at(0, 4), QQQ), (at(0, 8), PSQ)]
+    assert [t for t, _, _ in refusals(player, Stage.CONFLICT)] == [at(0, m) for m in (4, 5, 6, 7)]
+
+
+def test_a_flip_waits_for_the_last_lot_of_a_partial_exit() -> None:
+    volumes = {5: 400, 6: 90}  # 40 lots, 9 lots, the last one after that
+    player = played(
+        minutes(
+            0,
+            range(1, 10),
+            score=lambda m: BULL if m < 4 else -BULL,
+            volume=lambda i, m: volumes.get(m, 100_000) if i == QQQ else 100_000,
+        )
+    )
+    assert [(t, q) for t, i, side, q, _ in fills(player) if (i, side) == (QQQ, SELL)] == [
+        (at(0, 5), 40),
+        (at(0, 6), 9),
+        (at(0, 7), 1),
+    ]
+    assert [t for t, i, _, _ in sent(player) if i == PSQ] == [at(0, 7)]
+
+
+def test_an_entry_that_is_no_longer_wanted_is_cancelled_before_the_other_side_enters() -> None:
+    player = played(
+        minutes(
+            0,
+            range(1, 8),
+            score=lambda m: BULL if m < 3 else -BULL,
+            volume=lambda i, m: 0 if i == QQQ and m == 2 or m == 3 and i == QQQ else 100_000,
+        ),
+        orders__entry_lifetime_bars=20,
+    )
+    kinds = [(int(o.time_ns), int(o.instrument), OrderKind(int(o.kind))) for o in player.orders]
+    assert kinds == [
+        (at(0, 1), QQQ, OrderKind.NEW),
+        (at(0, 3), QQQ, OrderKind.CANCEL),
+        (at(0, 4), PSQ, OrderKind.NEW),
+    ]
+    assert player.executions[0].kind == ExecutionKind.CANCELLED
+    assert player.executions[0].known_ns == at(0, 4)
+    assert player.account.cancels == 1
+
+
+def test_a_partly_filled_entry_is_cancelled_and_what_it_bought_is_sold() -> None:
+    player = played(
+        minutes(
+            0,
+            range(1, 9),
+            score=lambda m: BULL if m < 3 else 0,
+            volume=lambda i, m: 200 if i == QQQ and m in (2, 3) else 100_000,
+        ),
+        orders__entry_lifetime_bars=20,
+    )
+    assert fills(player) == [
+        (at(0, 2), QQQ, BUY, 20, money(100)),
+        (at(0, 3), QQQ, BUY, 20, money(100)),
+        (at(0, 5), QQQ, SELL, 40, money(100)),
+    ]
+    assert sent(player)[-1] == (at(0, 4), QQQ, SELL, 40)
+
+
+# --- partial fills and the life of an entry
+
+
+def test_an_entry_fills_in_parts() -> None:
+    player = played(
+        minutes(0, range(1, 8), score=BULL, volume=lambda i, m: 200), orders__entry_lifetime_bars=5
+    )
+    assert [(t, q) for t, _, _, q, _ in fills(player)] == [(at(0, 2), 20), (at(0, 3), 20), (at(0, 4), 10)]
+    assert player.executions.cumulative.tolist() == [20, 40, 50]
+    assert player.executions.leaves.tolist() == [30, 10, 0]
+    assert len(player.orders) == 1
+
+
+def test_an_unfilled_entry_expires_after_its_lifetime_and_is_asked_for_again() -> None:
+    player = played(minutes(0, range(1, 7), score=BULL, volume=lambda i, m: 0 if 2 <= m <= 3 else 100_000))
+    assert len(sent(player)) == 1  # two empty bars are within a lifetime of three
+    player = played(
+        minutes(
+            0,
+            range(1, 8),
+            score=BULL,
+            missing=lambda i, m: m == 5,
+            volume=lambda i, m: 0 if 2 <= m <= 4 else 50_000,
+        )
+    )
+    expired = player.executions[0]
+    assert (expired.kind, expired.known_ns, expired.cumulative, expired.leaves) == (
+        ExecutionKind.EXPIRED,
+        at(0, 4),
+        0,
+        0,
+    )
+    # nothing may be bought on the volume of an empty bar, nor on an old bar
+    assert sent(player) == [(at(0, 1), QQQ, BUY, 50), (at(0, 6), QQQ, BUY, 50)]
+
+
+def test_the_rest_of_an_expired_entry_is_ordered_once_more() -> None:
+    player = played(
+        minutes(0, range(1, 8), score=BULL, volume=lambda i, m: 150 if 2 <= m <= 4 else 100_000),
+    )
+    assert sent(player) == [(at(0, 1), QQQ, BUY, 50), (at(0, 4), QQQ, BUY, 5)]
+    assert player.position(QQQ) == 50
+
+
+# --- the end of a session
+
+
+@pytest.mark.parametrize(("minute", "enters"), [(14, True), (15, False), (16, False)])
+def test_entry_after_cutoff_is_refused(minute: int, enters: bool) -> None:
+    player = played(minutes(0, FULL, score=from_minute(minute, BULL)))
+    assert bool(len(sent(player))) == enters
+    assert (at(0, 15), QQQ, Reason.ENTRIES_STOPPED) in refusals(player, Stage.SESSION) or minute != 15
+
+
+@pytest.mark.parametrize(("length", "cutoff"), [(30, 20), (22, 12)])
+def test_open_entries_are_cancelled_at_their_minute(length: int, cutoff: int) -> None:
+    start = length - 16
+    player = played(
+        minutes(
+            0,
+            range(1, length + 1),
+            score=from_minute(start, BULL),
+            volume=lambda i, m: 100_000 if m <= start else 0,
+        ),
+        length,
+        orders__entry_lifetime_bars=50,
+    )
+    kinds = [(int(o.time_ns), OrderKind(int(o.kind))) for o in player.orders]
+    assert kinds == [(at(0, start), OrderKind.NEW), (at(0, cutoff), OrderKind.CANCEL)]
+    (told,) = player.executions
+    assert (told.kind, told.known_ns) == (ExecutionKind.CANCELLED, at(0, cutoff + 1))
+    assert player.account.sessions_not_flat == 0
+
+
+def test_on_a_half_day_everything_is_earlier() -> None:
+    player = played(minutes(0, FULL, score=BULL) + minutes(1, range(1, 21), score=BULL), 30, 20)
+    leaves = [(t, side) for t, _, side, _ in sent(player) if side == SELL]
+    assert leaves == [(at(0, 25), SELL), (at(1, 15), SELL)]
+    assert refusals(player, Stage.SESSION)[-1][0] == at(1, 20)
+    assert player.account.sessions_not_flat == 0
+
+
+def test_on_a_half_day_entries_stop_earlier() -> None:
+    player = played(minutes(1, range(1, 21), score=from_minute(5, BULL)), 30, 20)
+    assert sent(player) == []
+    assert refusals(player, Stage.SESSION)[0] == (at(1, 5), QQQ, Reason.ENTRIES_STOPPED)
+
+
+def test_every_position_is_sold_at_the_end() -> None:
+    """Two instruments of one side, as two strategies want it."""
+    rows = []
+    for row in minutes(0, FULL):
+        if row.instrument == QQQ:
+            row = row._replace(values=(BULL, BULL3), verdicts=(Verdict.PASSED,) * 2)
+        rows.append(row)
+    player = played(
+        rows,
+        30,
+        strategies=[strategy("first", "0.5"), strategy("second", "0.5")],
+        gates__conflict__two_of_one_side="allow",
+    )
+    assert sent(player) == [
+        (at(0, 1), QQQ, BUY, 25),
+        (at(0, 1), TQQQ, BUY, 50),
+        (at(0, 25), QQQ, SELL, 25),
+        (at(0, 25), TQQQ, SELL, 50),
+    ]
+    assert player.account.sessions_not_flat == 0
+
+
+def test_exits_begin_at_a_tick_without_bars() -> None:
+    player = played(minutes(0, FULL, score=BULL, missing=lambda i, m: 23 <= m <= 26))
+    assert sent(player)[-1] == (at(0, 25), QQQ, SELL, 50)
+    assert fills(player)[-1] == (at(0, 27), QQQ, SELL, 50, money(100))
+    assert player.account.sessions_not_flat == 0
+
+
+@pytest.mark.parametrize(("last_bar", "late", "not_flat"), [(28, 0, 0), (29, 0, 0), (30, 1, 0), (31, 1, 1)])
+def test_flat_too_late_is_counted(last_bar: int, late: int, not_flat: int) -> None:
+    """After its exit was sent the instrument shows one bar only, at minute `last_bar`; 60 s before the close is 29."""
+    player = played(minutes(0, FULL, score=BULL, missing=lambda i, m: m > 25 and m != last_bar))
+    account = player.account
+    assert (account.sessions_flat_late, account.sessions_not_flat) == (late, not_flat)
+
+
+def test_what_could_not_be_sold_is_a_breach_and_is_sold_first_thing_in_the_next_session() -> None:
+    player = played(
+        minutes(0, FULL, score=BULL, missing=lambda i, m: m > 25) + minutes(1, range(1, 10), score=BULL),
+        30,
+        30,
+    )
+    account = player.account
+    assert account.breaches.tolist() == [0, 0, 0, 1, 0, 0]
+    assert (account.sessions, account.sessions_not_flat) == (1, 1)
+    told = [(ExecutionKind(int(e.kind)), int(e.known_ns), int(e.side)) for e in player.executions]
+    assert told == [
+        (ExecutionKind.FILL, at(0, 2), BUY),
+        (ExecutionKind.EXPIRED, at(0, 30), SELL),
+        (ExecutionKind.FILL, at(1, 2), SELL),
+        (ExecutionKind.FILL, at(1, 3), BUY),
+    ]
+    assert [(t, side) for t, _, side, _ in sent(player)] == [
+        (at(0, 1), BUY),
+        (at(0, 25), SELL),
+        (at(1, 1), SELL),
+        (at(1, 2), BUY),
+    ]
+    carried = [d for d in player.decisions if d.reason == Reason.CARRIED_OVER]
+    assert [(int(d.time_ns), int(d.target), int(d.position)) for d in carried] == [(at(1, 1), 0, 50)]
+
+
+def test_an_order_still_open_at_the_close_ends_with_the_session() -> None:
+    """Without any tick or bar at the close, the session ends with the first row after it."""
+    silent = [row for row in minutes(0, FULL, score=BULL) if row.time_ns <= at(0, 25)]
+    player = played(silent + minutes(1, range(1, 4)), 30, 30)
+    expired = next(e for e in player.executions if e.kind == ExecutionKind.EXPIRED)
+    assert (expired.time_ns, expired.known_ns, expired.intent) == (at(0, 30), at(0, 30), EXIT)
+    ends = [int(d.time_ns) for d in player.decisions if d.stage == Stage.SESSION_END]
+    assert ends == [at(0, 30)]
+    assert player.account.breaches[3] == 1
+
+
+def test_nothing_is_ordered_between_sessions() -> None:
+    after = [row._replace(time_ns=row.time_ns + 40 * MINUTE) for row in minutes(0, range(1, 20), score=BULL)]
+    player = played(minutes(0, FULL) + after, 30, 30)
+    assert sent(player) == []
+    assert player.account.sessions == 1
+
+
+def test_each_session_ends_with_the_hash_of_its_state() -> None:
+    rows = minutes(0, FULL, score=BULL) + minutes(1, FULL, score=-BULL)
+    hashes = []
+    for volume in (100_000, 99_999):
+        player = played(
+            [r._replace(volume=volume if r.instrument == SQQQ else r.volume) for r in rows], 30, 30
+        )
+        ends = [d for d in player.decisions if d.stage == Stage.SESSION_END]
+        hashes.append([(int(d.observed), int(d.limit)) for d in ends])
+    assert [len(h) for h in hashes] == [2, 2]
+    assert len({*hashes[0], *hashes[1]}) == 4  # a lot of volume in one instrument is another state
+
+
+# --- repetition, order, cuts
+
+
+def a_busy_day() -> list[Row]:
+    """Sides and tiers change, bars are empty or missing, one session ends with something held."""
+    scores = [0, BULL, BULL, BULL3, BULL3, -BULL, -BULL, 0, -BULL3, BULL]
+
+    def missing(instrument: int, minute: int) -> bool:
+        return (minute * 7 + instrument * 3) % 11 == 0
+
+    def volume(instrument: int, minute: int) -> int:
+        return (0, 150, 300, 100_000)[(minute * 5 + instrument) % 4]
+
+    def price(instrument: int, minute: int) -> tuple[int, int]:
+        base = money((100, 50, 20, 10)[instrument])
+        return base + base * (minute % 5) // 200, base + base * (minute % 3) // 150
+
+    return [
+        row
+        for session in range(3)
+        for row in minutes(
+            session,
+            range(1, 31),
+            score=lambda m: scores[m % 10],
+            missing=lambda i, m, s=session: missing(i, m) or (s == 1 and m > 25),
+            volume=volume,
+            price=price,
+        )
+    ]
+
+
+def test_the_same_slices_again_change_nothing() -> None:
+    rows = a_busy_day()
+    once = played(rows, 30, 30, 30)
+    twice = played([row for row in rows for _ in range(2)], 30, 30, 30)
+    for name in NAMES:
+        assert once.rows[name] == twice.rows[name]
+    assert (once.state.words == twice.state.words).all()
+    assert len(once.orders) > 10
+
+
+def test_a_slice_again_with_other_content_in_its_group_changes_nothing() -> None:
+    rows = a_busy_day()
+    again = [
+        copy
+        for row in rows
+        for copy in (
+            row,
+            row._replace(open=row.open * 3, close=row.close * 2, volume=7) if row.instrument >= 0 else row,
+        )
+    ]
+    once, twice = played(rows, 30, 30, 30), played(again, 30, 30, 30)
+    assert (once.state.words == twice.state.words).all()
+
+
+def test_the_busy_day_is_busy() -> None:
+    player = played(a_busy_day(), 30, 30, 30)
+    assert player.account.breaches.tolist() == [0, 0, 0, 1, 0, 0]
+    assert {int(e.kind) for e in player.executions} >= {int(ExecutionKind.FILL), int(ExecutionKind.EXPIRED)}
+    assert (player.orders.kind == OrderKind.CANCEL).any()
+
+
+def test_orders_and_decisions_share_one_sequence_without_gaps() -> None:
+    player = played(a_busy_day(), 30, 30, 30)
+    both = np.concatenate([player.orders.sequence, player.decisions.sequence])
+    assert sorted(both.tolist()) == list(range(len(both)))
+    assert player.executions.number.tolist() == list(range(len(player.executions)))
+    for table in (player.orders, player.decisions, player.executions):
+        assert (np.diff(table.known_ns if "known_ns" in table.dtype.names else table.time_ns) >= 0).all()
+
+
+def test_every_order_has_exactly_one_decision() -> None:
+    player = played(a_busy_day(), 30, 30, 30)
+    decisions = {int(d.sequence): d for d in player.decisions}
+    used = [int(o.decision) for o in player.orders]
+    assert len(used) == len(set(used))
+    for order in player.orders:
+        decision = decisions[int(order.decision)]
+        assert decision.sequence == order.sequence - 1
+        assert (decision.time_ns, decision.instrument) == (order.time_ns, order.instrument)
+        assert decision.outcome in (Outcome.APPROVED, Outcome.REDUCED)
+        if order.kind == OrderKind.NEW:
+            assert abs(int(decision.approved) - int(decision.position)) == order.quantity
+    moved = {int(d.sequence) for d in player.decisions if d.outcome in (Outcome.APPROVED, Outcome.REDUCED)}
+    assert moved == set(used)
+
+
+def test_client_order_ids_are_unique() -> None:
+    player = played(a_busy_day(), 30, 30, 30)
+    names = records.Names("test", tuple(BASE["instruments"]), ("first",))
+    new = player.orders[player.orders.kind == OrderKind.NEW]
+    ids = records.order_ids(new, names).to_pylist()
+    assert len(ids) == len(set(ids)) > 10
+    told = set(records.order_ids(player.executions, names).to_pylist())
+    cancelled = set(
+        records.order_ids(player.orders[player.orders.kind == OrderKind.CANCEL], names).to_pylist()
+    )
+    assert told <= set(ids)
+    assert cancelled <= set(ids)
+
+
+def groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows by time."""
+    found: list[list[Row]] = []
+    for row in rows:
+        if found and found[-1][0].time_ns == row.time_ns:
+            found[-1].append(row)
+        else:
+            found.append([row])
+    return found
+
+
+def test_the_smallest_buffers_give_the_same_rows() -> None:
+    rows = a_busy_day()
+    whole = played(rows, 30, 30, 30)
+    tiny = Player.of(make_config(), make_sessions(30, 30, 30), tiny=True)
+    tiny.apply(rows)
+    assert tiny.rows == whole.rows
+    assert (tiny.state.words == whole.state.words).all()
+
+
+def test_a_dump_and_load_between_any_two_times_gives_the_same_rows() -> None:
+    rows = a_busy_day()
+    whole = played(rows, 30, 30, 30)
+    cut = Player.of(make_config(), make_sessions(30, 30, 30))
+    for group in groups(rows):
+        cut.apply(group)
+        cut.dump_and_load()
+    assert cut.rows == whole.rows
+    assert (cut.state.words == whole.state.words).all()
+
+
+def test_the_machine_gives_the_same_rows_wherever_it_is_cut_and_restored() -> None:
+    config, sessions, rows = make_config(), make_sessions(30, 30, 30), a_busy_day()
+    rules = account_rules(config, sessions, paper=True)
+    whole = played(rows, 30, 30, 30)
+    for size in (1, 2, 7, 1000):
+        machine = Account(config, rules)
+        parts: dict[str, list[Any]] = defaultdict(list)
+        times = groups(rows)
+        for first in range(0, len(times), size):
+            part = [row for group in times[first : first + size] for row in group]
+            last = first + size >= len(times)
+            (out,) = machine.step(JournalBatch(*journal(part, 1), last))
+            for name in NAMES:
+                parts[name] += getattr(out, name).tolist()
+            assert out.final == last
+            assert (out.account is not None) == last
+            if last:
+                assert out.account["cash"] == whole.account.cash
+                assert out.account["breaches"] == whole.account.breaches.tolist()
+                assert out.bars == whole.account.bars
+            restored = Account(config, rules)
+            restored.load(machine.dump())
+            machine = restored
+        assert parts == whole.rows
+
+
+def test_a_dump_does_not_change_with_the_machine() -> None:
+    config = make_config()
+    machine = Account(config, account_rules(config, make_sessions(30), paper=True))
+    dumped = machine.dump()
+    kept = repr(dumped)
+    machine.step(JournalBatch(*journal(minutes(0, FULL, score=BULL), 1), True))
+    assert repr(dumped) == kept
+
+
+# --- arbitrary days
+
+
+@dataclass
+class Sent:
+    """An order as the model knows it."""
+
+    side: int
+    intent: int
+    quantity: int
+    worst: int  # cash that one lot can cost
+    limit: int
+    sent_ns: int
+    cumulative: int = 0
+    live: bool = True
+
+    @property
+    def leaves(self) -> int:
+        return self.quantity - self.cumulative if self.live else 0
+
+
+@dataclass
+class Model:
+    """Positions and cash from orders and executions alone, in Python's integers; raises where a principle is broken."""
+
+    config: Config
+    cash: int = 0
+    positions: list[int] = field(default_factory=lambda: [0] * 4)
+    orders: dict[tuple[int, int, int], Sent] = field(default_factory=dict)
+    openings: set[tuple[int, int]] = field(default_factory=set)
+    executions: int = 0
+    sequence: int = 0
+    not_flat: int = 0
+
+    def __post_init__(self) -> None:
+        self.cash = int(self.config.account.cash * MICRO)
+
+    def live(self, instrument: int) -> list[Sent]:
+        return [order for (i, _, _), order in self.orders.items() if i == instrument and order.live]
+
+    def exposure(self, instrument: int) -> int:
+        return self.positions[instrument] + sum(o.leaves for o in self.live(instrument) if o.side == BUY)
+
+    def check(self) -> None:
+        buys = [o for i in range(4) for o in self.live(i) if o.side == BUY]
+        assert self.cash >= 0
+        assert self.cash - sum(o.leaves * o.worst for o in buys) >= 0, "principle 1"
+        bull, bear = self.exposure(QQQ) + self.exposure(TQQQ), self.exposure(PSQ) + self.exposure(SQQQ)
+        assert bull == 0 or bear == 0, "principle 2"
+        if self.config.gates.conflict.two_of_one_side == "refuse":
+            assert sum(self.exposure(i) > 0 for i in range(4)) <= 1
+        for i in range(4):
+            live = self.live(i)
+            assert len(live) <= 1
+            exits = [o for o in live if o.intent == EXIT]
+            assert sum(o.leaves for o in live if o.side == SELL) <= self.positions[i], "principle 5"
+            assert all(o.side == SELL for o in exits)
+
+    def worst(self, limit: int) -> int:
+        venue = self.config.venue
+        share = Decimal(limit) * venue.commission_share
+        return limit + int(venue.commission_per_unit * MICRO) + int(share.to_integral_value("ROUND_CEILING"))
+
+    def send(self, order: Any, bar_ns: int) -> None:
+        key = (int(order.instrument), int(order.order_ns), int(order.attempt))
+        if order.kind == OrderKind.CANCEL:
+            assert self.orders[key].live
+            return
+        assert key not in self.orders
+        assert order.order_ns == order.time_ns
+        if order.intent == ENTRY:
+            opening = (int(order.instrument), bar_ns)
+            assert opening not in self.openings, "principle 4"
+            self.openings.add(opening)
+            assert order.limit_price > 0
+        limit = int(order.limit_price)
+        self.orders[key] = Sent(
+            int(order.side),
+            int(order.intent),
+            int(order.quantity),
+            self.worst(limit),
+            limit,
+            int(order.time_ns),
+        )
+        assert order.quantity > 0
+        self.check()
+
+    def told(self, execution: Any, slices: dict[int, Row]) -> None:
+        assert execution.number == self.executions
+        self.executions += 1
+        instrument = int(execution.instrument)
+        order = self.orders[(instrument, int(execution.order_ns), int(execution.attempt))]
+        assert order.live
+        if execution.kind == ExecutionKind.FILL:
+            quantity, price = int(execution.quantity), int(execution.price)
+            row = slices[instrument]
+            assert 0 < quantity <= row.volume * self.config.venue.participation
+            assert order.sent_ns <= execution.time_ns == row.time_ns - MINUTE
+            assert price <= order.limit if order.side == BUY else price <= row.open
+            assert price >= row.open or order.side == SELL
+            order.cumulative += quantity
+            signed = quantity if order.side == BUY else -quantity
+            self.positions[instrument] += signed
+            self.cash -= signed * price + int(execution.fee)
+            order.live = order.cumulative < order.quantity
+        else:
+            assert execution.quantity == 0
+            order.live = False
+        assert 0 <= order.cumulative == execution.cumulative <= order.quantity
+        assert execution.leaves == order.leaves
+        assert execution.position == self.positions[instrument]
+        assert execution.cash == self.cash
+        self.check()
+
+
+SPANS = st.lists(st.integers(16, 24), min_size=2, max_size=3)
+CELLS = 3  # bytes that say what one bar is
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> Config:
+    """The family with two strategies and random limits."""
+
+    def share(low: int, high: int, unit: int = 1000) -> Decimal:
+        return Decimal(draw(st.integers(low, high))) / unit
+
+    first = share(1, 99, 100)
+    stop = draw(st.integers(5, 8))
+    cancel = draw(st.integers(4, stop))
+    family = BASE["families"][0]
+    return make_config(
+        account__cash=draw(st.sampled_from([500, 10_000, 10_000, 1_000_000])),
+        families=[{**family, "hysteresis": share(0, 200)}],
+        strategies=[strategy("first", str(first)), strategy("second", str(1 - first))],
+        gates__session__entries_stop_minutes=stop,
+        gates__session__cancel_entries_minutes=cancel,
+        gates__session__exits_begin_minutes=4,
+        gates__freshness__max_age_seconds=draw(st.sampled_from([1, 60, 90, 600])),
+        gates__conflict__two_of_one_side=draw(st.sampled_from(["allow", "refuse"])),
+        gates__frequency__openings_per_window=draw(st.integers(1, 16)),
+        gates__frequency__openings_per_day=draw(st.integers(1, 40)),
+        gates__frequency__window_minutes=draw(st.integers(1, 30)),
+        gates__frequency__release=draw(st.sampled_from(["operator", "next_session"])),
+        gates__size__max_position_value=draw(st.sampled_from([300, 5_000, 1_000_000])),
+        gates__size__max_position_share=share(50, 1000),
+        gates__size__max_positions=draw(st.integers(1, 4)),
+        gates__size__max_volume_share=share(1, 1000),
+        gates__size__min_order_value=draw(st.sampled_from([1, 100])),
+        gates__cash__buffer_share=share(0, 100),
+        gates__cash__collar=share(1, 200),
+        orders__entry_lifetime_bars=draw(st.integers(1, 6)),
+        venue__half_spread=share(0, 20, 10_000),
+        venue__slippage=share(0, 20, 10_000),
+        venue__commission_per_unit=share(0, 20),
+        venue__commission_share=share(0, 20, 10_000),
+        venue__participation=share(1, 1000),
+    )
+
+
+SCORES = (0, BULL, BULL3, -BULL, -BULL3, MICRO, -MICRO, 100_000, -100_000, 1)
+VERDICTS = (Verdict.PASSED, Verdict.PASSED, Verdict.PENDING, Verdict.REFUSED_NOISE, Verdict.INVALID)
+
+
+@st.composite
+def days(draw: st.DrawFn) -> tuple[Sessions, list[list[Row]], list[bool]]:
+    """Sessions, their rows by time, and which sessions end with bars that have volume.
+
+    One byte of a cell says presence and volume, one moves the open, one the close; zeros are a plain bar.
+    """
+    spans = draw(SPANS)
+    sessions = make_sessions(*spans)
+    liquid = draw(st.lists(st.booleans(), min_size=len(spans), max_size=len(spans)))
+    ticks = draw(st.booleans())
+    found: list[list[Row]] = []
+    marks = [money(p) for p in (100, 50, 20, 10)]
+    for session, span in enumerate(spans):
+        cells = draw(st.binary(min_size=span * 4 * CELLS, max_size=span * 4 * CELLS))
+        said = draw(st.binary(min_size=span * 2, max_size=span * 2))
+        for minute in range(1, span + 1):
+            group = []
+            assured = liquid[session] and minute >= span - 5
+            for i in range(4):
+                offset = ((minute - 1) * 4 + i) * CELLS
+                presence, jump, drift = cells[offset : offset + CELLS]
+                if presence > 215 and not assured:
+                    continue
+                volume = (100_000, 10**9, 300, 7, 0)[presence % 5]
+                if assured:
+                    volume = 10**12
+                opened = max(marks[i] + marks[i] * (jump if jump < 128 else jump - 256) // 640, MICRO // 10)
+                marks[i] = max(opened + opened * (drift if drift < 128 else drift - 256) // 1280, MICRO // 10)
+                signal: dict[str, Any] = {}
+                if i == QQQ:
+                    pair = said[2 * minute - 2 : 2 * minute]
+                    verdicts = tuple(VERDICTS[b // 10 % 5] for b in pair)
+                    scores = tuple(
+                        SCORES[b % 10] if v == Verdict.PASSED else 0
+                        for b, v in zip(pair, verdicts, strict=True)
+                    )
+                    signal = {"values": scores, "verdicts": verdicts}
+                group.append(Row(at(session, minute), i, opened, marks[i], volume, **signal))
+            if ticks and not group:
+                group.append(Row(at(session, minute), -1))
+            if group:
+                found.append(group)
+    return sessions, found, liquid
+
+
+@settings(deadline=None, max_examples=100 if COMPILED else 8)
+@given(configs(), days())
+def test_the_principles_hold_on_any_day(
+    config: Config, day: tuple[Sessions, list[list[Row]], list[bool]]
+) -> None:
+    sessions, times, liquid = day
+    player = Player.of(config, sessions)
+    model = Model(config)
+    seen: dict[str, int] = dict.fromkeys(NAMES, 0)
+    bars = [0] * 4
+    start = model.cash
+    for group in times:
+        player.apply(group)
+        now = group[0].time_ns
+        slices = {row.instrument: row for row in group if row.instrument >= 0}
+        for i in slices:
+            bars[i] = now
+        fresh = {name: player.table(name)[seen[name] :] for name in NAMES}
+        seen = {name: len(player.rows[name]) for name in NAMES}
+        closes = {int(c) for c in sessions.close_ns}
+        ends = [d for d in fresh["decisions"] if d.stage == Stage.SESSION_END]
+        ended = [e for e in fresh["executions"] if e.kind == ExecutionKind.EXPIRED and e.time_ns in closes]
+        earlier = [e for e in ended if e.known_ns < now]  # of a session that ended before these rows
+        late = [e for e in ended if e.known_ns == now]
+        usual = [e for e in fresh["executions"] if all(e.number != other.number for other in ended)]
+        for end in ends:
+            if end.time_ns < now:
+                model.not_flat += any(model.positions) or bool(earlier)
+        for execution in [*earlier, *usual]:
+            model.told(execution, slices)
+        for order in fresh["orders"]:
+            model.send(order, bars[int(order.instrument)])
+        for end in ends:
+            if end.time_ns == now:
+                model.not_flat += any(model.positions) or bool(late)
+        for execution in late:
+            model.told(execution, slices)
+        account, positions = player.account, player.state.positions
+        assert account.cash == model.cash
+        assert [int(p.quantity) for p in positions] == model.positions
+        assert (
+            model.cash + sum(int(p.book) for p in positions) - int(account.realised) + int(account.fees)
+            == start
+        )
+        assert [int(account.breaches[k]) for k in (1, 2, 4, 5)] == [0, 0, 0, 0]
+        assert account.breaches[3] == account.sessions_not_flat == model.not_flat
+        assert account.illegal_transitions == 0
+        session = int(np.searchsorted(sessions.close_ns, now))
+        left = int(sessions.close_ns[session]) - now
+        if liquid[session] and left <= MINUTE:
+            assert model.positions == [0] * 4, "principle 3"
+            assert not any(model.live(i) for i in range(4))
+        both = [*fresh["orders"].sequence.tolist(), *fresh["decisions"].sequence.tolist()]
+        assert sorted(both) == list(range(model.sequence, model.sequence + len(both)))
+        model.sequence += len(both)
+
+
+@settings(deadline=None, max_examples=40 if COMPILED else 3)
+@given(configs(), days(), st.integers(1, 30))
+def test_any_day_is_the_same_however_it_is_cut(
+    config: Config, day: tuple[Sessions, list[list[Row]], list[bool]], size: int
+) -> None:
+    sessions, times, _ = day
+    whole, cut = Player.of(config, sessions), Player.of(config, sessions, tiny=True)
+    whole.apply([row for group in times for row in group])
+    for first in range(0, len(times), size):
+        cut.apply([row for group in times[first : first + size] for row in group])
+        cut.dump_and_load()
+    assert cut.rows == whole.rows
+    assert (cut.state.words == whole.state.words).all()
