@@ -103,7 +103,7 @@ def replay_graph(source: Source, sink: Sink, setup: Setup, results_key: str) -> 
 
 
 def compile_kernels(setup: Setup) -> None:
-    """Send nothing through every machine: kernels compile, or load, before the first bar instead of with it."""
+    """Send nothing through every machine, so that kernels compile, or load, before the first bar."""
     config, plan = setup.config, setup.plan
     none, nothing = np.zeros(0, np.int64), np.zeros((5, 0))
     align = Align(len(config.instruments), len(config.strategies))

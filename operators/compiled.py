@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numba
 import numpy
@@ -47,6 +47,7 @@ def kernel(function: F) -> F:
     gate. And they pass the same dozen arrays from one small function to the next, so these are inlined:
     thirty times faster than calls.
     """
-    options: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-    compiled: F = numba.njit(**options, _nrt=False, forceinline=True)(function)
+    options = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False, "forceinline": True}
+    compile_: Any = numba.njit(**options)  # type: ignore[call-overload]
+    compiled: F = compile_(function)
     return compiled

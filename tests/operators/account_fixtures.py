@@ -1,8 +1,8 @@
 """A small account for tests: its configuration, its sessions, and a journal written by hand.
 
 Four instruments of one family; weights of one half; no spread; a commission of 0.01. Sessions are counted in
-minutes from their open: the bar of minute m ends m minutes after the open, so a session of 30 minutes has bars
-1 to 30. Prices in tests are units of currency, `money` makes millionths of them.
+minutes from their open: the bar of minute m ends m minutes after the open, so a session of 30 minutes has
+bars 1 to 30. Prices in tests are units of currency, `money` makes millionths of them.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""The account stage: days worked out by hand, and arbitrary days beside a naive model of orders, positions and cash."""
+"""The account stage: days worked out by hand, and arbitrary days beside a naive model of what it holds."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -107,7 +107,7 @@ def test_a_constant_signal_makes_one_entry_a_day() -> None:
 
 
 def test_a_constant_signal_makes_no_order_whatever_the_price_does() -> None:
-    def price(instrument: int, minute: int) -> tuple[int, int]:
+    def price(_: int, minute: int) -> tuple[int, int]:
         return money(100 + 5 * (minute % 7)), money(100 + 4 * (minute % 9))
 
     player = played(minutes(0, FULL, score=BULL, price=price))
@@ -115,7 +115,7 @@ def test_a_constant_signal_makes_no_order_whatever_the_price_does() -> None:
 
 
 def test_a_fill_is_at_the_next_bars_open() -> None:
-    def price(instrument: int, minute: int) -> tuple[int, int]:
+    def price(_: int, minute: int) -> tuple[int, int]:
         return (money("100.25"), money(99)) if minute == 2 else (money(101), money(100))
 
     player = played(minutes(0, range(1, 3), score=BULL, price=price))
@@ -135,7 +135,7 @@ def test_an_entry_has_its_collar_and_an_exit_has_none() -> None:
 
 
 def test_an_entry_beyond_its_collar_waits() -> None:
-    def price(instrument: int, minute: int) -> tuple[int, int]:
+    def price(_: int, minute: int) -> tuple[int, int]:
         opened = {2: money("102.01"), 3: money(102)}.get(minute, money(100))
         return opened, money(100)
 
@@ -204,7 +204,7 @@ def test_an_entry_that_is_no_longer_wanted_is_cancelled_before_the_other_side_en
             0,
             range(1, 8),
             score=lambda m: BULL if m < 3 else -BULL,
-            volume=lambda i, m: 0 if i == QQQ and m == 2 or m == 3 and i == QQQ else 100_000,
+            volume=lambda i, m: 0 if i == QQQ and m in (2, 3) else 100_000,
         ),
         orders__entry_lifetime_bars=20,
     )
@@ -242,7 +242,7 @@ def test_a_partly_filled_entry_is_cancelled_and_what_it_bought_is_sold() -> None
 
 def test_an_entry_fills_in_parts() -> None:
     player = played(
-        minutes(0, range(1, 8), score=BULL, volume=lambda i, m: 200), orders__entry_lifetime_bars=5
+        minutes(0, range(1, 8), score=BULL, volume=200), orders__entry_lifetime_bars=5
     )
     assert [(t, q) for t, _, _, q, _ in fills(player)] == [(at(0, 2), 20), (at(0, 3), 20), (at(0, 4), 10)]
     assert player.executions.cumulative.tolist() == [20, 40, 50]
@@ -251,15 +251,15 @@ def test_an_entry_fills_in_parts() -> None:
 
 
 def test_an_unfilled_entry_expires_after_its_lifetime_and_is_asked_for_again() -> None:
-    player = played(minutes(0, range(1, 7), score=BULL, volume=lambda i, m: 0 if 2 <= m <= 3 else 100_000))
+    player = played(minutes(0, range(1, 7), score=BULL, volume=lambda _, m: 0 if 2 <= m <= 3 else 100_000))
     assert len(sent(player)) == 1  # two empty bars are within a lifetime of three
     player = played(
         minutes(
             0,
             range(1, 8),
             score=BULL,
-            missing=lambda i, m: m == 5,
-            volume=lambda i, m: 0 if 2 <= m <= 4 else 50_000,
+            missing=lambda _, m: m == 5,
+            volume=lambda _, m: 0 if 2 <= m <= 4 else 50_000,
         )
     )
     expired = player.executions[0]
@@ -275,7 +275,7 @@ def test_an_unfilled_entry_expires_after_its_lifetime_and_is_asked_for_again() -
 
 def test_the_rest_of_an_expired_entry_is_ordered_once_more() -> None:
     player = played(
-        minutes(0, range(1, 8), score=BULL, volume=lambda i, m: 150 if 2 <= m <= 4 else 100_000),
+        minutes(0, range(1, 8), score=BULL, volume=lambda _, m: 150 if 2 <= m <= 4 else 100_000),
     )
     assert sent(player) == [(at(0, 1), QQQ, BUY, 50), (at(0, 4), QQQ, BUY, 5)]
     assert player.position(QQQ) == 50
@@ -299,7 +299,7 @@ def test_open_entries_are_cancelled_at_their_minute(length: int, cutoff: int) ->
             0,
             range(1, length + 1),
             score=from_minute(start, BULL),
-            volume=lambda i, m: 100_000 if m <= start else 0,
+            volume=lambda _, m: 100_000 if m <= start else 0,
         ),
         length,
         orders__entry_lifetime_bars=50,
@@ -348,7 +348,7 @@ def test_every_position_is_sold_at_the_end() -> None:
 
 
 def test_exits_begin_at_a_tick_without_bars() -> None:
-    player = played(minutes(0, FULL, score=BULL, missing=lambda i, m: 23 <= m <= 26))
+    player = played(minutes(0, FULL, score=BULL, missing=lambda _, m: 23 <= m <= 26))
     assert sent(player)[-1] == (at(0, 25), QQQ, SELL, 50)
     assert fills(player)[-1] == (at(0, 27), QQQ, SELL, 50, money(100))
     assert player.account.sessions_not_flat == 0
@@ -356,15 +356,15 @@ def test_exits_begin_at_a_tick_without_bars() -> None:
 
 @pytest.mark.parametrize(("last_bar", "late", "not_flat"), [(28, 0, 0), (29, 0, 0), (30, 1, 0), (31, 1, 1)])
 def test_flat_too_late_is_counted(last_bar: int, late: int, not_flat: int) -> None:
-    """After its exit was sent the instrument shows one bar only, at minute `last_bar`; 60 s before the close is 29."""
-    player = played(minutes(0, FULL, score=BULL, missing=lambda i, m: m > 25 and m != last_bar))
+    """After its exit was sent it shows one bar only, at minute `last_bar`; 60 s before the close is 29."""
+    player = played(minutes(0, FULL, score=BULL, missing=lambda _, m: m > 25 and m != last_bar))
     account = player.account
     assert (account.sessions_flat_late, account.sessions_not_flat) == (late, not_flat)
 
 
 def test_what_could_not_be_sold_is_a_breach_and_is_sold_first_thing_in_the_next_session() -> None:
     player = played(
-        minutes(0, FULL, score=BULL, missing=lambda i, m: m > 25) + minutes(1, range(1, 10), score=BULL),
+        minutes(0, FULL, score=BULL, missing=lambda _, m: m > 25) + minutes(1, range(1, 10), score=BULL),
         30,
         30,
     )
@@ -609,7 +609,7 @@ class Sent:
 
 @dataclass
 class Model:
-    """Positions and cash from orders and executions alone, in Python's integers; raises where a principle is broken."""
+    """Positions and cash from orders and executions alone, in Python's integers; no principle may break."""
 
     config: Config
     cash: int = 0
