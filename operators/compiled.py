@@ -33,6 +33,8 @@ CODE_HASH = _code_hash()
 """Identity of the kernels' sources; snapshots carry it."""
 
 _cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sluice" / f"kernels-{CODE_HASH}"
+if os.environ.get("NUMBA_BOUNDSCHECK"):
+    _cache = _cache.with_name(_cache.name + "-bounds")  # another flag that numba's cache does not notice
 if "NUMBA_CACHE_DIR" not in os.environ:
     vars(numba_config)["CACHE_DIR"] = str(_cache)
 

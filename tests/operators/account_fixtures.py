@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from operators.account import apply_events
 from operators.account_rules import account_rules, initial_state
-from operators.account_state import EVENT, OUTPUT_MODELS, Output, Rules, State, records, state_of
+from operators.account_state import EVENT, Output, Rules, State, records, state_of
 from schemas.codes import EventKind, Verdict
 from schemas.config import Config, parse_config
-from schemas.records import dtype_of
+from schemas.records import Decision, Equity, Execution, Order, dtype_of
 from schemas.sessions import Sessions
 
 MICRO = 1_000_000
@@ -177,19 +177,18 @@ def journal(rows: Sequence[Row], strategies: int) -> Journal:
     return events, values, verdicts
 
 
+MODELS = {"orders": Order, "executions": Execution, "decisions": Decision, "equity": Equity}
+NAMES = tuple(MODELS)
 GARBAGE = -7_777
 
 
 def make_output(instruments: int, groups: int) -> Output:
     """Buffers that hold just so many groups of events, full of garbage."""
     rows = groups * (4 * instruments + 2)
-    buffers = [records(dtype_of(model), rows) for model in OUTPUT_MODELS]
+    buffers = [records(dtype_of(model), rows) for model in MODELS.values()]
     for buffer in buffers:
         buffer.view(np.int64)[:] = GARBAGE
     return Output(*buffers, np.zeros(4, np.int64))
-
-
-NAMES = ("orders", "executions", "decisions", "equity")
 
 
 @dataclass
@@ -230,8 +229,7 @@ class Player:
 
     def table(self, name: str) -> NDArray[Any]:
         """All rows of one output so far."""
-        model = OUTPUT_MODELS[NAMES.index(name)]
-        return np.array(self.rows[name], dtype_of(model)).view(np.recarray)
+        return np.array(self.rows[name], dtype_of(MODELS[name])).view(np.recarray)
 
     @property
     def orders(self) -> NDArray[Any]:

@@ -108,7 +108,9 @@ def test_a_constant_signal_makes_one_entry_a_day() -> None:
 
 def test_a_constant_signal_makes_no_order_whatever_the_price_does() -> None:
     def price(_: int, minute: int) -> tuple[int, int]:
-        return money(100 + 5 * (minute % 7)), money(100 + 4 * (minute % 9))
+        if minute <= 2:
+            return money(100), money(100)
+        return money(80 + 7 * (minute % 7)), money(80 + 6 * (minute % 9))
 
     player = played(minutes(0, FULL, score=BULL, price=price))
     assert [side for _, _, side, _ in sent(player)] == [BUY, SELL]
@@ -241,9 +243,7 @@ def test_a_partly_filled_entry_is_cancelled_and_what_it_bought_is_sold() -> None
 
 
 def test_an_entry_fills_in_parts() -> None:
-    player = played(
-        minutes(0, range(1, 8), score=BULL, volume=200), orders__entry_lifetime_bars=5
-    )
+    player = played(minutes(0, range(1, 8), score=BULL, volume=200), orders__entry_lifetime_bars=5)
     assert [(t, q) for t, _, _, q, _ in fills(player)] == [(at(0, 2), 20), (at(0, 3), 20), (at(0, 4), 10)]
     assert player.executions.cumulative.tolist() == [20, 40, 50]
     assert player.executions.leaves.tolist() == [30, 10, 0]
@@ -442,7 +442,7 @@ def a_busy_day() -> list[Row]:
         for row in minutes(
             session,
             range(1, 31),
-            score=lambda m: scores[m % 10],
+            score=lambda m, s=session: BULL if s == 1 else scores[m % 10],
             missing=lambda i, m, s=session: missing(i, m) or (s == 1 and m > 25),
             volume=volume,
             price=price,
@@ -701,7 +701,8 @@ class Model:
         self.check()
 
 
-SPANS = st.lists(st.integers(16, 24), min_size=2, max_size=3)
+SPANS = st.lists(st.integers(18, 28), min_size=2, max_size=3)
+LIQUID, DRAWN, DEAD = range(3)  # how a session ends: with volume, as drawn, without bars
 CELLS = 3  # bytes that say what one bar is
 
 
@@ -716,9 +717,11 @@ def configs(draw: st.DrawFn) -> Config:
     stop = draw(st.integers(5, 8))
     cancel = draw(st.integers(4, stop))
     family = BASE["families"][0]
+    weight = draw(st.sampled_from([Decimal(1), Decimal("0.5")]))
+    sides = {side: [{**tier, "weight": weight} for tier in family[side]] for side in ("bull", "bear")}
     return make_config(
         account__cash=draw(st.sampled_from([500, 10_000, 10_000, 1_000_000])),
-        families=[{**family, "hysteresis": share(0, 200)}],
+        families=[{**family, **sides, "hysteresis": share(0, 200)}],
         strategies=[strategy("first", str(first)), strategy("second", str(1 - first))],
         gates__session__entries_stop_minutes=stop,
         gates__session__cancel_entries_minutes=cancel,
@@ -732,7 +735,7 @@ def configs(draw: st.DrawFn) -> Config:
         gates__size__max_position_value=draw(st.sampled_from([300, 5_000, 1_000_000])),
         gates__size__max_position_share=share(50, 1000),
         gates__size__max_positions=draw(st.integers(1, 4)),
-        gates__size__max_volume_share=share(1, 1000),
+        gates__size__max_volume_share=draw(st.sampled_from([share(1, 1000), Decimal(1)])),
         gates__size__min_order_value=draw(st.sampled_from([1, 100])),
         gates__cash__buffer_share=share(0, 100),
         gates__cash__collar=share(1, 200),
@@ -741,7 +744,7 @@ def configs(draw: st.DrawFn) -> Config:
         venue__slippage=share(0, 20, 10_000),
         venue__commission_per_unit=share(0, 20),
         venue__commission_share=share(0, 20, 10_000),
-        venue__participation=share(1, 1000),
+        venue__participation=draw(st.sampled_from([share(1, 1000), Decimal("0.1"), Decimal(1)])),
     )
 
 
@@ -750,14 +753,14 @@ VERDICTS = (Verdict.PASSED, Verdict.PASSED, Verdict.PENDING, Verdict.REFUSED_NOI
 
 
 @st.composite
-def days(draw: st.DrawFn) -> tuple[Sessions, list[list[Row]], list[bool]]:
-    """Sessions, their rows by time, and which sessions end with bars that have volume.
+def days(draw: st.DrawFn) -> tuple[Sessions, list[list[Row]], list[int]]:
+    """Sessions, their rows by time, and how each session ends.
 
     One byte of a cell says presence and volume, one moves the open, one the close; zeros are a plain bar.
     """
     spans = draw(SPANS)
     sessions = make_sessions(*spans)
-    liquid = draw(st.lists(st.booleans(), min_size=len(spans), max_size=len(spans)))
+    ends = draw(st.lists(st.sampled_from([LIQUID, DRAWN, DEAD]), min_size=len(spans), max_size=len(spans)))
     ticks = draw(st.booleans())
     found: list[list[Row]] = []
     marks = [money(p) for p in (100, 50, 20, 10)]
@@ -766,13 +769,14 @@ def days(draw: st.DrawFn) -> tuple[Sessions, list[list[Row]], list[bool]]:
         said = draw(st.binary(min_size=span * 2, max_size=span * 2))
         for minute in range(1, span + 1):
             group = []
-            assured = liquid[session] and minute >= span - 5
+            closing = minute >= span - 5
+            assured = closing and ends[session] == LIQUID
             for i in range(4):
                 offset = ((minute - 1) * 4 + i) * CELLS
                 presence, jump, drift = cells[offset : offset + CELLS]
-                if presence > 215 and not assured:
+                if (presence > 215 and not assured) or (closing and ends[session] == DEAD):
                     continue
-                volume = (100_000, 10**9, 300, 7, 0)[presence % 5]
+                volume = (100_000, 10**9, 3_000, 100, 0)[presence % 5]
                 if assured:
                     volume = 10**12
                 opened = max(marks[i] + marks[i] * (jump if jump < 128 else jump - 256) // 640, MICRO // 10)
@@ -791,15 +795,15 @@ def days(draw: st.DrawFn) -> tuple[Sessions, list[list[Row]], list[bool]]:
                 group.append(Row(at(session, minute), -1))
             if group:
                 found.append(group)
-    return sessions, found, liquid
+    return sessions, found, ends
 
 
-@settings(deadline=None, max_examples=100 if COMPILED else 8)
+@settings(deadline=None, max_examples=200 if COMPILED else 8)
 @given(configs(), days())
 def test_the_principles_hold_on_any_day(
-    config: Config, day: tuple[Sessions, list[list[Row]], list[bool]]
+    config: Config, day: tuple[Sessions, list[list[Row]], list[int]]
 ) -> None:
-    sessions, times, liquid = day
+    sessions, times, closing = day
     player = Player.of(config, sessions)
     model = Model(config)
     seen: dict[str, int] = dict.fromkeys(NAMES, 0)
@@ -843,7 +847,7 @@ def test_the_principles_hold_on_any_day(
         assert account.illegal_transitions == 0
         session = int(np.searchsorted(sessions.close_ns, now))
         left = int(sessions.close_ns[session]) - now
-        if liquid[session] and left <= MINUTE:
+        if closing[session] == LIQUID and left <= MINUTE:
             assert model.positions == [0] * 4, "principle 3"
             assert not any(model.live(i) for i in range(4))
         both = [*fresh["orders"].sequence.tolist(), *fresh["decisions"].sequence.tolist()]
@@ -854,7 +858,7 @@ def test_the_principles_hold_on_any_day(
 @settings(deadline=None, max_examples=40 if COMPILED else 3)
 @given(configs(), days(), st.integers(1, 30))
 def test_any_day_is_the_same_however_it_is_cut(
-    config: Config, day: tuple[Sessions, list[list[Row]], list[bool]], size: int
+    config: Config, day: tuple[Sessions, list[list[Row]], list[int]], size: int
 ) -> None:
     sessions, times, _ = day
     whole, cut = Player.of(config, sessions), Player.of(config, sessions, tiny=True)

@@ -1,0 +1,52 @@
+# Everything runs in a virtual environment of its own, with the versions of deploy/requirements.lock.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+BIN := .venv/bin
+DATA ?=
+CONFIG ?= deploy/us-families.toml
+OUT ?= out
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint check coverage real bench lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+# pip of the system installs into the environment, so that a machine without ensurepip will do.
+.venv/installed: deploy/requirements.lock pyproject.toml
+	$(PYTHON) -m venv --clear --without-pip .venv
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --require-hashes -r deploy/requirements.lock
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(OUT)/demo/recording: | .venv/installed
+	$(BIN)/sluice generate $@
+
+demo: .venv/installed $(OUT)/demo/recording ## replay a synthetic market and show the result
+	$(BIN)/sluice replay $(OUT)/demo/recording --config deploy/demo.toml --out $(OUT)/demo/result
+
+test: .venv/installed ## run the tests, kernels with bounds checks
+	NUMBA_BOUNDSCHECK=1 $(BIN)/pytest
+
+coverage: .venv/installed ## run the tests of the kernels without the compiler, with coverage
+	NUMBA_DISABLE_JIT=1 $(BIN)/pytest tests/operators --cov=operators --cov=schemas --cov-report=term
+
+lint: .venv/installed ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test ## all of it: style, types, tests
+
+real: .venv/installed ## replay every strategy over real bars: DATA=DIR with bars_1m/SYMBOL.parquet
+	@test -n "$(DATA)" || { echo "make real: say where the bars are: make real DATA=DIR, with DIR/bars_1m/SYMBOL.parquet"; exit 2; }
+	@$(BIN)/sluice real $(DATA) --config $(CONFIG)
+
+bench: .venv/installed ## measure bars a second and peak memory
+	@$(BIN)/sluice bench
+
+lock: .venv/installed ## resolve the dependencies anew
+	$(BIN)/pip-compile --quiet --strip-extras --extra dev --generate-hashes --allow-unsafe --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links --no-header -o deploy/requirements.lock pyproject.toml
+
+clean: ## remove the environment, results and caches
+	rm -rf .venv $(OUT) .bench build dist *.egg-info
