@@ -241,6 +241,7 @@ def finish(console: Console, table: Any, figures: dict[str, Any], as_json: bool,
 
 def main() -> None:
     """Entry point. What a user can mend is a message, not a traceback."""
+    sys.path.insert(0, "")  # a configuration may name modules of the folder it is used from
     try:
         app()
     except (*USER_ERRORS, RunError, BarImportError) as error:

@@ -4,6 +4,9 @@ Live and replay build it from the same two functions; they differ in where bars 
 go.
 """
 
+import hashlib
+import importlib
+import inspect
 from dataclasses import dataclass
 
 import bytewax.operators as op
@@ -23,7 +26,7 @@ from operators.market_plan import MarketPlan, market_plan
 from operators.quality import QualityLimits
 from operators.shell import stateful
 from schemas.batches import AccountBatch, BarBatch, DeadLetters, MarketBatch, SliceBatch, Ticks
-from schemas.config import Config
+from schemas.config import Config, ConfigError
 from schemas.sessions import Sessions
 
 
@@ -36,10 +39,14 @@ class Setup:
     plan: MarketPlan
     limits: QualityLimits
     rules: Rules
+    identity: str
+    """Hash of everything that configures the graph: the configuration and the sources of its modules."""
 
     @classmethod
     def of(cls, config: Config, *, paper: bool) -> "Setup":
         """`paper`: the paper venue runs inside the account stage. Raises `ConfigError`."""
+        sources = [import_strategies(name) for name in config.modules]
+        identity = hashlib.sha256("\n".join([config.hash, *sources]).encode()).hexdigest()
         sessions = load_sessions(config.calendar.exchange, config.calendar.first, config.calendar.last)
         bars = config.bars
         limits = QualityLimits(
@@ -49,16 +56,25 @@ class Setup:
             float(bars.max_price),
             float(bars.max_volume),
         )
-        return cls(
-            config, sessions, market_plan(config), limits, account_rules(config, sessions, paper=paper)
-        )
+        rules = account_rules(config, sessions, paper=paper)
+        return cls(config, sessions, market_plan(config), limits, rules, identity)
+
+
+def import_strategies(name: str) -> str:
+    """Import a module of the configuration, which registers its strategies; returns its source."""
+    try:
+        return inspect.getsource(importlib.import_module(name))
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"modules: {name!r} cannot be imported: {error}; run from the folder that holds it, or install it"
+        ) from error
 
 
 def market_stage(
     bars: KeyedStream[BarBatch], setup: Setup
 ) -> tuple[KeyedStream[SliceBatch], KeyedStream[DeadLetters]]:
     """Everything that needs one symbol alone. Key: symbol."""
-    config, plan, parameters = setup.config, setup.plan, setup.config.hash
+    config, plan, parameters = setup.config, setup.plan, setup.identity
     index = {symbol: i for i, symbol in enumerate(config.instruments)}
 
     judged = stateful("quality", bars, lambda: Quality(setup.limits, setup.sessions, plan), parameters)
@@ -79,7 +95,7 @@ def account_stage(
     slices: KeyedStream[SliceBatch], ticks: KeyedStream[Ticks], setup: Setup
 ) -> KeyedStream[AccountBatch]:
     """One owner of all account state. Key: account."""
-    config, parameters = setup.config, setup.config.hash
+    config, parameters = setup.config, setup.identity
     lanes: KeyedStream[SliceBatch | Ticks] = op.merge("journal", slices, ticks)
     aligned = stateful(
         "align", lanes, lambda: Align(len(config.instruments), len(config.strategies)), parameters

@@ -118,7 +118,7 @@ def _figures(results: Results, setup: Setup) -> dict[str, Any]:
         "spread_and_slippage": account["costs"] / MICRO,
         "equity": account["equity"] / MICRO,
         "max_drawdown": account["max_drawdown"] / MICRO,
-        "max_drawdown_share": round(account["max_drawdown"] / max(account["peak_equity"], 1), 6),
+        "max_drawdown_share": account["max_drawdown_share"] / MICRO,
         "capital_use": round(account["capital_use"] / MICRO / max(account["groups"], 1), 4),
     }
 

@@ -100,7 +100,7 @@ def apply_group(events, values, verdicts, first, last, state, rules, out):
     decide_entries(state, rules, out)
     measure(state, rules)
     account.groups += 1
-    account.capital_use += (account.equity - account.cash) * MICRO // max(account.equity, 1)
+    account.capital_use += share_of(account.equity - account.cash, account.equity)
     record_equity(state, out)
     if now >= rules.session_close_ns[account.session]:
         end_session(state, rules, out)
@@ -398,6 +398,12 @@ def send_cancel(state, out, i, stage, reason, wanted):
 
 
 @kernel
+def share_of(part, whole):
+    """`part / whole` in millionths; their product by a million would not fit 63 bits."""
+    return part // max(whole // MICRO, 1)
+
+
+@kernel
 def measure(state, rules):
     """Equity, drawdown, reserved cash, and the principles as the account itself sees them after the event."""
     account = state.account[0]
@@ -433,7 +439,9 @@ def measure(state, rules):
     account.reserved = reserved
     account.equity = account.cash + value
     account.peak_equity = max(account.peak_equity, account.equity)
-    account.max_drawdown = max(account.max_drawdown, account.peak_equity - account.equity)
+    drawdown = account.peak_equity - account.equity
+    account.max_drawdown = max(account.max_drawdown, drawdown)
+    account.max_drawdown_share = max(account.max_drawdown_share, share_of(drawdown, account.peak_equity))
     free = account.cash - reserved
     account.min_free_cash = min(account.min_free_cash, free)
     if free < 0:

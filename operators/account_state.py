@@ -39,6 +39,7 @@ ACCOUNT = _fields(
     "equity",
     "peak_equity",
     "max_drawdown",
+    "max_drawdown_share",  # of the peak, millionths
     "min_free_cash",  # lowest cash less reserved, at any time
     "sequence",  # of the next order or decision
     "execution_number",  # of the next execution

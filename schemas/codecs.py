@@ -121,7 +121,7 @@ def _parsed(data: bytes | None) -> dict[str, Any] | Refused:
     if _is_deep(text):
         return _refused(DeadLetter.MALFORMED, (), f"nested deeper than {MAX_DEPTH}")
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_int=_integer)
+        value = _JSON.decode(text)
     except json.JSONDecodeError as error:
         return _refused(DeadLetter.MALFORMED, (), f"not JSON at character {error.pos}: {error.msg}")
     fault = _fault(value, ())
@@ -159,6 +159,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Repeated:
 def _integer(digits: str) -> int:
     """Not `int` alone: Python refuses to convert thousands of digits, in an error of its own."""
     return int(digits) if len(digits) <= 20 else _BEYOND_64_BITS
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer)
 
 
 def _fault(value: Any, path: Path) -> Refused | None:

@@ -6,6 +6,7 @@ default, and an error names the file, the key, the value and what is allowed.
 
 import datetime as dt
 import hashlib
+import json
 import tomllib
 from collections.abc import Callable, Mapping
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation
@@ -72,12 +73,10 @@ class Calendar(Section):
 
 class Bars(Section):
     interval_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(description="length of a bar")
-    jump_limit: Annotated[Number, Field(gt=0, le=10)] = Field(
+    jump_limit: Annotated[Number, Field(gt=0, le=1)] = Field(
         description="largest believed change from bar to bar"
     )
-    max_gap_bars: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        description="largest believed gap, in bars"
-    )
+    max_gap_bars: Annotated[int, Field(ge=1, le=100_000)] = Field(description="largest believed gap, in bars")
     max_price: Annotated[Number, Field(gt=0, le=1_000_000)] = Field(description="larger prices are refused")
     max_volume: Annotated[Number, Field(gt=0, le=10**12)] = Field(description="larger volumes are refused")
     other_symbols: Literal["refuse", "ignore"] = Field(description="bars of symbols that are not instruments")
@@ -242,6 +241,9 @@ class Config(Section):
     calendar: Calendar
     bars: Bars
     instruments: tuple[Name, ...] = Field(min_length=1, max_length=1000)
+    modules: tuple[str, ...] = Field(
+        default=(), description="Python modules that register strategies of your own"
+    )
     families: tuple[Family, ...] = ()
     strategies: tuple[Strategy, ...] = Field(min_length=1, max_length=64)
     allocation: Allocation
@@ -285,8 +287,16 @@ class Config(Section):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the meaning of the file: comments and layout do not count."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 of the meaning of the file: comments, layout, order of keys and ways to write a number do not
+        count.
+        """
+        meaning = json.dumps(self.model_dump(), sort_keys=True, default=_plain)
+        return hashlib.sha256(meaning.encode()).hexdigest()
+
+
+def _plain(value: object) -> str:
+    """Dates and decimals, each with one text."""
+    return f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
 
 
 def _distinct(key: str, names: "tuple[str, ...] | list[str]") -> None:

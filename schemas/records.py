@@ -33,6 +33,7 @@ MICRO = 1_000_000
 """Money is kept in millionths of the account's currency."""
 
 MAX_INT = 2**63 - 1
+MAX_MICRO = 10**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +275,9 @@ def arrow_schema_of(model: type[Record]) -> pa.Schema:
 
 
 def _micro_to_decimal(values: NDArray[np.int64]) -> pa.Array:
-    """Millionths as decimal128(18, 6): the same 64 bits, sign-extended to 128."""
+    """Millionths as decimal128(18, 6): the same 64 bits, sign-extended to 128. Raises OverflowError beyond it."""
+    if len(values) and max(values.max(), -values.min()) >= MAX_MICRO:
+        raise OverflowError(f"money of {max(values.max(), -values.min())} millionths has more than 18 digits")
     words = np.empty((len(values), 2), np.int64)
     words[:, 0] = values
     words[:, 1] = values >> 63
@@ -282,9 +285,13 @@ def _micro_to_decimal(values: NDArray[np.int64]) -> pa.Array:
 
 
 def _named(indices: NDArray[np.int64], names: Sequence[str]) -> pa.Array:
-    """Index -1 becomes the empty name."""
-    shifted = (indices + 1).astype(np.int32)
-    return pa.DictionaryArray.from_arrays(pa.array(shifted), pa.array(["", *names], pa.string()))
+    """Indices as a dictionary of names. Raises ArrowIndexError for an index without a name."""
+    return pa.DictionaryArray.from_arrays(pa.array(indices.astype(np.int32)), pa.array(names, pa.string()))
+
+
+def _named_or_none(indices: NDArray[np.int64], names: Sequence[str]) -> pa.Array:
+    """The same, where -1 stands for none, the empty name."""
+    return _named(indices + 1, ["", *names])
 
 
 def order_ids(rows: NDArray[Any], names: Names) -> pa.Array:
@@ -293,7 +300,7 @@ def order_ids(rows: NDArray[Any], names: Names) -> pa.Array:
     """
     import pyarrow.compute as pc
 
-    symbols = _named(rows["instrument"], names.instruments).cast(pa.string())
+    symbols = _named_or_none(rows["instrument"], names.instruments).cast(pa.string())
     intents = _named(rows["intent"], [m.name.lower() for m in codes.Intent]).cast(pa.string())
     return pc.binary_join_element_wise(
         names.account,
@@ -314,9 +321,9 @@ def to_arrow(model: type[Record], rows: NDArray[Any], names: Names) -> pa.Table:
                 columns.append(order_ids(rows, names))
                 continue
             case "symbol":
-                column = _named(rows[name], names.instruments)
+                column = _named_or_none(rows[name], names.instruments)
             case "strategy":
-                column = _named(rows[name], names.strategies)
+                column = _named_or_none(rows[name], names.strategies)
             case "enum":
                 assert enumeration is not None
                 column = _named(rows[name], [member.name.lower() for member in enumeration])

@@ -20,6 +20,7 @@ from schemas.config import parse_config
 
 MINUTE = 60_000_000_000
 TABLES = ("orders", "executions", "decisions", "equity")
+ROOT = Path(__file__).resolve().parents[2]
 SLUICE = Path(sys.executable).with_name("sluice")
 DEADLINE = 120.0
 """Seconds after which a process that should have ended is killed and the test fails."""
@@ -112,6 +113,7 @@ def start(command: Sequence[str | Path]) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=ROOT,
         env=os.environ | {"COLUMNS": "400"},
     )
 

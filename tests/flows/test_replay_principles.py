@@ -31,6 +31,7 @@ ALONE: dict[str, Any] = {  # the strategy trades the four instruments it reads, 
     "strategies__0__family": None,
     "strategies__0__signals": ["QQQ", "TQQQ", "PSQ", "SQQQ"],
 }
+ONE_SIDE = ALONE | {"strategies__0__signals": ["QQQ", "TQQQ"]}
 
 
 def close_of(day: date) -> datetime:
@@ -101,7 +102,7 @@ def assert_principles(result: Result) -> None:
         pytest.param("toggle", OPEN_FILTER | UNLIMITED, 150, 480, id="toggle"),
         pytest.param("toggle", OPEN_FILTER | UNLIMITED | ALONE, 100, 2000, id="toggle on four"),
         pytest.param("constant", OPEN_FILTER | UNLIMITED, 2, 20, id="constant"),
-        pytest.param("constant", OPEN_FILTER | UNLIMITED | ALONE, 2, 20, id="constant on four"),
+        pytest.param("constant", OPEN_FILTER | UNLIMITED | ONE_SIDE, 2, 20, id="constant on one side"),
     ],
 )
 def test_all_principles_hold_on_the_real_family(
@@ -121,6 +122,14 @@ def test_all_principles_hold_on_the_real_family(
     assert_principles(result)
     assert len(assert_flat_every_day(result)) == 25
     assert fewest <= rate <= most
+
+
+def test_nothing_is_held_where_both_sides_are_wanted_equally(
+    clean_recording: Path, configuration: Configuration, tmp_path: Path
+) -> None:
+    result = replay(clean_recording, configuration("constant", **OPEN_FILTER, **ALONE), tmp_path / "out")
+    assert result.held == ALL_FIVE
+    assert result.summary["orders"] == 0
 
 
 @pytest.mark.market_data

@@ -798,7 +798,7 @@ def days(draw: st.DrawFn) -> tuple[Sessions, list[list[Row]], list[int]]:
     return sessions, found, ends
 
 
-@settings(deadline=None, max_examples=200 if COMPILED else 8)
+@settings(deadline=None, max_examples=200 if COMPILED else 50)
 @given(configs(), days())
 def test_the_principles_hold_on_any_day(
     config: Config, day: tuple[Sessions, list[list[Row]], list[int]]
@@ -855,7 +855,7 @@ def test_the_principles_hold_on_any_day(
         model.sequence += len(both)
 
 
-@settings(deadline=None, max_examples=40 if COMPILED else 3)
+@settings(deadline=None, max_examples=60 if COMPILED else 15)
 @given(configs(), days(), st.integers(1, 30))
 def test_any_day_is_the_same_however_it_is_cut(
     config: Config, day: tuple[Sessions, list[list[Row]], list[int]], size: int

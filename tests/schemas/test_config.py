@@ -174,7 +174,7 @@ SECTIONS: list[Key] = [(), *(k for k, v in PLACES if isinstance(v, dict) and k[-
 PARAMETERS: list[Key] = [("strategies", 0, "parameters", name) for name in ("fast", "slow")]
 OPTIONAL: list[Key] = [("families",), ("strategies", 0, "family"), *PARAMETERS]
 LEAVES = [(key, value) for key, value in PLACES if not isinstance(value, dict | list)]
-NAMES = {("families", 0): "nasdaq", ("strategies", 0): "index", ("strategies", 1): "plain"}
+NAMES: dict[Key, str] = {("families", 0): "nasdaq", ("strategies", 0): "index", ("strategies", 1): "plain"}
 
 
 def shown(key: Key) -> str:
@@ -468,7 +468,10 @@ GUARDS: list[type[BaseModel]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("section", GUARDS, ids=lambda section: section.__name__)
+EVERY: list[type[BaseModel]] = [Config, Strategy, *GUARDS]
+
+
+@pytest.mark.parametrize("section", GUARDS)
 def test_no_field_that_limits_risk_has_a_default(section: type[BaseModel]) -> None:
     assert [name for name, field in section.model_fields.items() if not field.is_required()] == []
 
@@ -476,7 +479,7 @@ def test_no_field_that_limits_risk_has_a_default(section: type[BaseModel]) -> No
 def test_only_families_may_be_left_out() -> None:
     optional = {
         (section.__name__, name)
-        for section in (Config, Strategy, *GUARDS)
+        for section in EVERY
         for name, field in section.model_fields.items()
         if not field.is_required()
     }
@@ -485,7 +488,7 @@ def test_only_families_may_be_left_out() -> None:
 
 def test_every_section_is_covered_closed_strict_and_immutable() -> None:
     sections = set(Section.__subclasses__())
-    assert sections == {Config, Strategy, *GUARDS}
+    assert sections == set(EVERY)
     for section in sections:
         assert section.model_config["extra"] == "forbid"
         assert section.model_config["strict"] is True
