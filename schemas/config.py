@@ -287,8 +287,8 @@ class Config(Section):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the meaning of the file: comments, layout, order of keys and ways to write a number do not
-        count.
+        """SHA-256 of the meaning of the file: comments, layout, order of keys and ways to write a number do
+        not count.
         """
         meaning = json.dumps(self.model_dump(), sort_keys=True, default=_plain)
         return hashlib.sha256(meaning.encode()).hexdigest()

@@ -275,7 +275,7 @@ def arrow_schema_of(model: type[Record]) -> pa.Schema:
 
 
 def _micro_to_decimal(values: NDArray[np.int64]) -> pa.Array:
-    """Millionths as decimal128(18, 6): the same 64 bits, sign-extended to 128. Raises OverflowError beyond it."""
+    """Millionths as decimal128(18, 6): the same 64 bits, sign-extended. Raises OverflowError beyond it."""
     if len(values) and max(values.max(), -values.min()) >= MAX_MICRO:
         raise OverflowError(f"money of {max(values.max(), -values.min())} millionths has more than 18 digits")
     words = np.empty((len(values), 2), np.int64)

@@ -68,9 +68,11 @@ def replay(
 
 def assert_same(one: Result, other: Result) -> None:
     """The same digest and, table by table, the same bytes."""
-    assert one.summary["digest"] == other.summary["digest"]
+    digests = (one.summary["digest"], other.summary["digest"])
+    assert digests[0] == digests[1], f"{digests} of {one.out} and {other.out}"
     ones, others = one.table_bytes(), other.table_bytes()
-    assert [name for name in TABLES if ones[name] != others[name]] == []
+    different = [name for name in TABLES if ones[name] != others[name]]
+    assert not different, f"{different} differ between {one.out} and {other.out}"
 
 
 def toml(data: Mapping[str, Any]) -> str:

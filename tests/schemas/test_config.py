@@ -272,7 +272,7 @@ MESSAGES: list[tuple[Key, Any, str]] = [
     (("calendar", "first"), dt.datetime(2020, 1, 1), "calendar.first: 2020-01-01 00:00:00 is not allowed"),  # noqa: DTZ001
     (("bars", "interval_seconds"), 0, "0 is not allowed; must be a whole number, at least 1 and at most 86"),
     (("bars", "interval_seconds"), Decimal("60.0"), "60.0 is not allowed; must be a whole number"),
-    (("bars", "jump_limit"), 0, "0 is not allowed; must be a number, above 0 and at most 10"),
+    (("bars", "jump_limit"), 0, "0 is not allowed; must be a number, above 0 and at most 1"),
     (("bars", "other_symbols"), "drop", "'drop' is not allowed; must be 'refuse' or 'ignore'"),
     (("families", 0, "bull", 0, "probability"), Decimal("0.5"),
      "families.nasdaq.bull.0.probability: 0.5 is not allowed; must be a number, above 0.5 and at most 1"),
@@ -476,14 +476,14 @@ def test_no_field_that_limits_risk_has_a_default(section: type[BaseModel]) -> No
     assert [name for name, field in section.model_fields.items() if not field.is_required()] == []
 
 
-def test_only_families_may_be_left_out() -> None:
+def test_only_what_risks_nothing_may_be_left_out() -> None:
     optional = {
         (section.__name__, name)
         for section in EVERY
         for name, field in section.model_fields.items()
         if not field.is_required()
     }
-    assert optional == {("Config", "families"), ("Strategy", "family")}
+    assert optional == {("Config", "modules"), ("Config", "families"), ("Strategy", "family")}
 
 
 def test_every_section_is_covered_closed_strict_and_immutable() -> None:
