@@ -71,14 +71,16 @@ class Place:
 
     def flow(self) -> list[str | Path]:
         call = f"flows.replay:flow('{self.case.recording}', '{self.case.config}', '{self.out}', {BATCH_BARS})"
-        return [sys.executable, "-m", "bytewax.run", call, "-r", self.recovery, "-s", "1", "-b", "0"]
+        return [sys.executable, "-m", "bytewax.run", call, "-r", self.recovery, "-s", "0", "-b", "0"]
 
     def start_until(self, fraction: float, command: Sequence[str | Path]) -> "subprocess.Popen[str]":
-        """Start the command and return once it has written that share of the equity table."""
-        process = start(command)
+        """Start the command and return once it has written that share of the equity table, and more than was there."""
         file = self.out / ".work" / "equity"
+        before = file.stat().st_size if file.is_file() else 0
+        wanted = max(fraction * self.case.bytes_of_equity, before + 1)
+        process = start(command)
         deadline = time.monotonic() + DEADLINE
-        while not (file.is_file() and file.stat().st_size >= fraction * self.case.bytes_of_equity):
+        while not (file.is_file() and file.stat().st_size >= wanted):
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
                 raise AssertionError(f"ended or stuck before {fraction:.3f}: {finish(process)}")
@@ -93,6 +95,7 @@ class Place:
     def kill(self, fraction: float, command: Sequence[str | Path]) -> None:
         ended = self.interrupt(fraction, command, signal.SIGKILL)
         assert ended.code == -signal.SIGKILL, f"not killed at {fraction:.3f}: {ended}"
+        print(f"killed at {fraction:.3f}: {(self.out / '.work' / 'equity').stat().st_size} bytes")
         assert not (self.out / "summary.json").exists(), f"complete before it was killed at {fraction:.3f}"
 
     def result(self) -> Result:
@@ -114,7 +117,8 @@ def place(case: Case, tmp_path: Path) -> Place:
 
 def random_moments(seed: int, n: int) -> list[float]:
     """Rising, so that each run must get further than the one before it."""
-    return sorted(random.Random(seed).uniform(0.02, 0.9) for _ in range(n))
+    generator = random.Random(seed)
+    return sorted(generator.uniform(0.02, 0.9) for _ in range(n))
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,47 @@ def test_another_tier_of_the_same_side_is_entered_after_the_exit() -> None:
     assert refusals(player, Stage.CONFLICT) == [(at(0, 4), TQQQ, Reason.SAME_SIDE)]
 
 
+def two_at_once(session: int, span: range) -> list[Row]:
+    """Two strategies: one wants QQQ, the other TQQQ."""
+    both = {"values": (BULL, BULL3), "verdicts": (Verdict.PASSED, Verdict.PASSED)}
+    return [row._replace(**both) if row.instrument == QQQ else row for row in minutes(session, span)]
+
+
+def test_two_entries_at_once_do_not_spend_the_same_cash() -> None:
+    family = BASE["families"][0]
+    player = played(
+        two_at_once(0, range(1, 3)),
+        families=[{**family, "bull": [{**tier, "weight": 1} for tier in family["bull"]]}],
+        strategies=[strategy("first", "0.5"), strategy("second", "0.5")],
+        gates__conflict__two_of_one_side="allow",
+    )
+    # 9,500 after the buffer; 50 at 102.01 are reserved, which leaves 4,399.50 for lots of 51.01
+    assert sent(player) == [(at(0, 1), QQQ, BUY, 50), (at(0, 1), TQQQ, BUY, 86)]
+    reduced = player.decisions[1]
+    assert (reduced.stage, reduced.outcome, reduced.limit) == (Stage.CASH, Outcome.REDUCED, money("4399.5"))
+
+
+def test_too_many_entries_switch_an_instrument_off_until_the_next_session() -> None:
+    def blinking(minute: int) -> int:
+        return BULL if minute % 4 in (1, 2) else 0
+
+    player = played(
+        minutes(0, FULL, score=blinking) + minutes(1, range(1, 3), score=BULL),
+        30,
+        30,
+        gates__frequency__openings_per_window=2,
+        gates__frequency__window_minutes=30,
+    )
+    entries = [t for t, _, side, _ in sent(player) if side == BUY]
+    assert entries == [at(0, 1), at(0, 5), at(1, 1)]
+    assert [(t, reason) for t, _, reason in refusals(player, Stage.FREQUENCY)] == [
+        (at(0, 9), Reason.TOO_FREQUENT),
+        (at(0, 10), Reason.SWITCHED_OFF),
+        (at(0, 13), Reason.SWITCHED_OFF),
+        (at(0, 14), Reason.SWITCHED_OFF),
+    ]
+
+
 # --- changing sides
 
 
@@ -327,13 +368,8 @@ def test_on_a_half_day_entries_stop_earlier() -> None:
 
 def test_every_position_is_sold_at_the_end() -> None:
     """Two instruments of one side, as two strategies want it."""
-    rows = []
-    for row in minutes(0, FULL):
-        if row.instrument == QQQ:
-            row = row._replace(values=(BULL, BULL3), verdicts=(Verdict.PASSED,) * 2)
-        rows.append(row)
     player = played(
-        rows,
+        two_at_once(0, FULL),
         30,
         strategies=[strategy("first", "0.5"), strategy("second", "0.5")],
         gates__conflict__two_of_one_side="allow",
