@@ -74,9 +74,14 @@ def apply_group(events, values, verdicts, first, last, state, rules, out):
     account = state.account[0]
     now = events[first].time_ns
     slices = 0
+    news = 0
     for row in range(first, last):
         if events[row].kind == EventKind.SLICE:
             slices += 1
+            if events[row].time_ns > state.positions[events[row].instrument].mark_ns:
+                news += 1
+    if now <= account.time_ns and news == 0:
+        return  # nothing that was not applied before: content position, not arrival, decides
     if now < account.time_ns:
         account.late_slices += slices
         now = (
@@ -86,7 +91,7 @@ def apply_group(events, values, verdicts, first, last, state, rules, out):
     if account.in_session == 1 and now > rules.session_close_ns[account.session]:
         end_session(state, rules, out)
     account.time_ns = now
-    if account.in_session == 0 and slices > 0:
+    if account.in_session == 0 and (news > 0 or holds_anything(state)):
         begin_session(state, rules, now)
 
     for row in range(first, last):
@@ -111,10 +116,19 @@ def apply_group(events, values, verdicts, first, last, state, rules, out):
 
 
 @kernel
+def holds_anything(state):
+    """Is any position not flat?"""
+    for i in range(len(state.positions)):
+        if state.positions[i].quantity != 0:
+            return True
+    return False
+
+
+@kernel
 def begin_session(state, rules, now):
     """Enter the session that holds the bar end `now`, if there is one."""
     account = state.account[0]
-    s = max(account.session, 0)
+    s = account.session + 1
     while s < len(rules.session_close_ns) and rules.session_close_ns[s] < now:
         s += 1
     if s == len(rules.session_close_ns) or now <= rules.session_open_ns[s]:
@@ -212,6 +226,8 @@ def match(event, state, rules, out):
         advance(order, OrderEvent.CANCEL)
         record_execution(state, out, i, ExecutionKind.CANCELLED, opened_ns, 0, 0, 0, 0)
         return
+    if opened_ns < order.order_ns:
+        return  # sent after this bar had opened: it waits for the next
     if order.state == OrderState.SUBMITTED:
         advance(order, OrderEvent.ACCEPT)
     order.bars += 1
@@ -331,10 +347,12 @@ def decide_entries(state, rules, out):
         )
         if outcome == Outcome.REFUSED:
             account.refused[stage] += 1
-        if allowed < increase and (stage == Stage.SIZE or stage == Stage.CASH):
-            position.goal = (
-                position.quantity + allowed
-            )  # what cannot be had is not asked for again while this target stands
+        if (
+            allowed < increase
+            and (stage == Stage.SIZE or stage == Stage.CASH)
+            and reason != Reason.VOLUME_LIMIT
+        ):
+            position.goal = position.quantity + allowed
         if allowed > 0:
             collar = limit_price(price, limits)
             send_order(state, out, i, Side.BUY, Intent.ENTRY, allowed, collar, decision)
@@ -419,6 +437,7 @@ def measure(state, rules):
             continue
         flat = False
         value += position.quantity * position.mark
+        reserved += position.quantity * limits.commission_per_unit
         if live:
             leaves = order.quantity - order.cumulative
             if order.side == Side.BUY:

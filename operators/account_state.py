@@ -73,7 +73,7 @@ POSITION = _fields(
     "mark_ns",
     "volume",  # of the last bar
     "weight",  # share of equity that allocation wants, millionths
-    "resize",  # the weight changed since the goal was set
+    "reweighted",  # the weight changed since the goal was set
     "goal",  # absolute target in lots, fixed when the weight changes
     "strategy",  # that changed the weight last
     "opened_ns",  # bar end of the last opening order

@@ -1,8 +1,8 @@
 """Align: one order for the slices of all symbols of an account.
 
 In: slices by symbol, each in time order, and clock ticks, which are one more lane beside the symbols. Out:
-journal rows sorted by time, slices before the tick of their time and by instrument, up to the time that every
-lane has reported. Key: account. State: what waits for slower symbols, bounded by what one symbol is ahead of
+journal rows sorted by time and instrument, and a tick only where no slice says its time, up to the time that
+every lane has reported. Key: account. State: what waits for slower symbols, bounded by what one symbol is ahead of
 the slowest.
 
 Always true: the output does not depend on the order in which symbols arrive, nor on where their batches are
@@ -20,6 +20,7 @@ from schemas.batches import JournalBatch, SliceBatch, Ticks
 from schemas.codes import EventKind, Verdict
 
 NOT_REPORTED = -1
+END_OF_TIME = np.iinfo(np.int64).max
 
 _Part = tuple[NDArray[Any], NDArray[np.int64], NDArray[np.uint8]]
 
@@ -45,7 +46,9 @@ class Align:
                 self.waiting[lane].append(event)
         before = int(self.complete_ns.min())
         self.complete_ns[lane] = max(self.complete_ns[lane], event.complete_ns)
-        self.final[lane] |= event.final
+        if event.final:
+            self.final[lane] = True
+            self.complete_ns[lane] = END_OF_TIME
         horizon = int(self.complete_ns.min())
         if horizon == before and not (event.final and self.final.all()):
             return []

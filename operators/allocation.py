@@ -36,14 +36,14 @@ def move_weight(state, sleeve, instrument, weight, strategy):
     if sleeve.weight != 0:
         left = state.positions[sleeve.instrument]
         left.weight -= sleeve.weight
-        left.resize = 1
+        left.reweighted = 1
         left.strategy = strategy
     sleeve.instrument = instrument
     sleeve.weight = weight
     if weight != 0:
         joined = state.positions[instrument]
         joined.weight += weight
-        joined.resize = 1
+        joined.reweighted = 1
         joined.strategy = strategy
     state.account[0].targets += 1
 
@@ -116,7 +116,7 @@ def target(state, rules, i, idle):
     position = state.positions[i]
     if position.weight <= 0 or position.mark <= 0 or outvoted(state, rules, i):
         return 0
-    if idle and (position.resize == 1 or position.quantity == 0):
+    if idle and (position.reweighted == 1 or position.quantity == 0):
         position.goal = state.account[0].equity // MICRO * position.weight // position.mark
-        position.resize = 0
+        position.reweighted = 0
     return position.goal

@@ -21,7 +21,6 @@ _OPEN = {
     E.REPLACE_REQUEST: S.PENDING_REPLACE,
     E.SUSPEND: S.SUSPENDED,
     E.REPLACE: S.REPLACED,
-    E.LOSE: S.UNKNOWN,
 }
 _LATE = {E.FILL: "keep", E.FILL_LAST: "keep"}  # applied to the position and flagged, the life is over
 
@@ -44,9 +43,11 @@ TRANSITIONS: dict[S, dict[E, S]] = {
         E.SUSPEND: S.SUSPENDED,
         E.REPLACE: S.REPLACED,
         E.CANCEL_REQUEST: S.PENDING_CANCEL,
+        E.CANCEL_REFUSED: S.WORKING,  # what it was is known again
+        E.REPLACE_REFUSED: S.WORKING,
     },
     S.WORKING: {**_OPEN, E.REJECT: S.REJECTED},
-    S.PARTIAL: _OPEN,
+    S.PARTIAL: {**_OPEN, E.ACCEPT: S.PARTIAL},  # the fill came before the acknowledgement
     S.PENDING_CANCEL: {
         E.FILL: S.PENDING_CANCEL,
         E.FILL_LAST: S.FILLED,
@@ -59,9 +60,9 @@ TRANSITIONS: dict[S, dict[E, S]] = {
         E.FILL: S.PENDING_REPLACE,
         E.FILL_LAST: S.FILLED,
         **_ENDS,
+        E.ACCEPT: S.PENDING_REPLACE,
         E.REPLACE: S.REPLACED,
         E.REPLACE_REFUSED: S.WORKING,
-        E.LOSE: S.UNKNOWN,
     },
     S.SUSPENDED: {**_FILLS, **_ENDS, E.ACCEPT: S.WORKING},
     S.FILLED: {},

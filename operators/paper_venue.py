@@ -16,7 +16,7 @@ def fill_price(side, price, limits):
     """`price` worsened by half the spread and the slippage."""
     worse = -(-price * (limits.half_spread + limits.slippage) // MICRO)
     if side == Side.BUY:
-        return price + worse
+        return max(price + worse, 1)
     return max(price - worse, 1)
 
 

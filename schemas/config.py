@@ -276,6 +276,19 @@ class Config(Section):
                 raise ValueError(
                     f"strategies.{s.name}.signals: a strategy on a family reads exactly one instrument"
                 )
+            if micro(s.capital_share) < len(s.signals):
+                raise ValueError(
+                    f"strategies.{s.name}.capital_share: {s.capital_share} over {len(s.signals)} signals "
+                    f"leaves less than a millionth each"
+                )
+        session = self.gates.session
+        needed = session.flat_by_seconds + 3 * self.bars.interval_seconds
+        if session.exits_begin_minutes * 60 < needed:
+            raise ValueError(
+                f"gates.session.exits_begin_minutes: {session.exits_begin_minutes} is too late; a "
+                f"cancel, what it leaves and an exit take three bars before flat_by_seconds: at least "
+                f"{-(-needed // 60)}"
+            )
         total = sum(s.capital_share for s in self.strategies)
         if total > 1:
             raise ValueError(f"strategies: capital_share adds up to {total}; at most 1 is allowed")

@@ -1,4 +1,4 @@
-"""Shared by all tests: where the real market data is, a small configuration, a small recording with dirt in it."""
+"""Shared by all tests: a small configuration, small synthetic recordings, and the real market data."""
 
 import os
 from collections.abc import Callable
@@ -88,7 +88,10 @@ BASE: dict[str, Any] = {
 
 
 def _configuration(strategy: str = "sigor", **changes: Any) -> dict[str, Any]:
-    """One strategy that reads QQQ and trades its family. `gates__cash__collar=...` changes a key inside a section."""
+    """One strategy that reads QQQ and trades its family.
+
+    `gates__cash__collar=...` changes a key inside a section, None removes it.
+    """
     data = deepcopy(BASE)
     data["strategies"] = [
         {

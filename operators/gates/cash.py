@@ -17,8 +17,10 @@ def limit_price(price, limits):
 
 @kernel
 def worst_cost(quantity, limit, limits):
-    """Most that buying `quantity` under `limit` can cost, fees included."""
-    return quantity * (limit + fee_per_unit(limit, limits))
+    """Most that buying `quantity` under `limit` can cost: fees, and the commission of selling it again, which
+    must not have to come from cash that is not there.
+    """
+    return quantity * (limit + fee_per_unit(limit, limits) + limits.commission_per_unit)
 
 
 @kernel

@@ -7,6 +7,8 @@ from operators.gates.conflict import exposed
 from schemas.codes import Reason
 from schemas.records import MICRO
 
+MAX_LOTS = 1_000_000_000  # the square of a position still fits 63 bits, which the average cost needs
+
 
 @kernel
 def judge(state, rules, i, quantity, price):
@@ -24,7 +26,7 @@ def judge(state, rules, i, quantity, price):
 
     reason, observed, limit = Reason.NONE, quantity, quantity
     most_value = min(limits.max_position_value, account.equity // MICRO * limits.max_position_share)
-    most = max(most_value // price - position.quantity, 0)
+    most = max(min(most_value // price, MAX_LOTS) - position.quantity, 0)
     if quantity > most:
         reason, observed, limit, quantity = Reason.POSITION_LIMIT, quantity, most, most
     most = position.volume * limits.max_volume_share // MICRO

@@ -1,4 +1,4 @@
-"""The audit on tables written by hand: a clean day passes, each seeded breach is caught by its own principle alone."""
+"""The audit on tables written by hand: a clean book passes, its own principle alone catches each breach."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +33,7 @@ def at(minute: int, day: int = 0) -> int:
 
 
 class Book:
-    """Orders and executions as an account would have written them. Prices in whole units, fees of one millionth a lot."""
+    """Orders and executions as an account writes them. Whole prices, fees of one millionth a lot."""
 
     def __init__(self) -> None:
         self.orders: list[dict[str, int]] = []
@@ -43,7 +43,15 @@ class Book:
         self.sequence = 0
 
     def order(
-        self, minute: int, instrument: int, side: Side, quantity: int, *, day: int = 0, limit: int = 0, attempt: int = 0
+        self,
+        minute: int,
+        instrument: int,
+        side: Side,
+        quantity: int,
+        *,
+        day: int = 0,
+        limit: int = 0,
+        attempt: int = 0,
     ) -> dict[str, int]:
         row = {
             "sequence": self.sequence + 1,
@@ -100,7 +108,9 @@ class Book:
         self.executions.append(row)
         return row
 
-    def fill(self, order: dict[str, int], minute: int, quantity: int, price: int, **more: int) -> dict[str, int]:
+    def fill(
+        self, order: dict[str, int], minute: int, quantity: int, price: int, **more: int
+    ) -> dict[str, int]:
         return self.report(order, minute, ExecutionKind.FILL, quantity, price, **more)
 
     def buy(self, minute: int, instrument: int, quantity: int, price: int, day: int = 0) -> None:
@@ -109,7 +119,9 @@ class Book:
         self.fill(order, minute + 1, quantity, price, day=day)
 
     def sell(self, minute: int, instrument: int, quantity: int, price: int, day: int = 0) -> None:
-        self.fill(self.order(minute, instrument, Side.SELL, quantity, day=day), minute + 1, quantity, price, day=day)
+        self.fill(
+            self.order(minute, instrument, Side.SELL, quantity, day=day), minute + 1, quantity, price, day=day
+        )
 
 
 def rows(model: Any, data: list[dict[str, int]]) -> np.ndarray[Any, Any]:
@@ -122,9 +134,7 @@ def rows(model: Any, data: list[dict[str, int]]) -> np.ndarray[Any, Any]:
 
 @pytest.fixture(scope="module")
 def config(configuration: Configuration) -> Config:
-    return parse_config(
-        configuration(venue__commission_per_unit=0, venue__half_spread=0, venue__slippage=0)
-    )
+    return parse_config(configuration(venue__commission_per_unit=0, venue__half_spread=0, venue__slippage=0))
 
 
 def findings(book: Book, config: Config, closing_cash: int | None = None) -> dict[str, Finding]:
@@ -137,7 +147,7 @@ def breached(book: Book, config: Config, closing_cash: int | None = None) -> lis
 
 
 def clean_day() -> Book:
-    """A round trip, a flip to the other side, a partial fill, a cancel and an expiry, flat at the close; then another day."""
+    """A round trip, a flip, a partial fill, a cancel and an expiry, flat at the close; then another day."""
     book = Book()
     book.buy(30, QQQ, 100, 500)
     book.sell(40, QQQ, 100, 501)

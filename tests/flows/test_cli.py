@@ -63,7 +63,9 @@ def test_a_configuration_that_is_no_toml(clean_recording: Path, tmp_path: Path) 
             {"strategies__0__parameters": {"fast": 1}}, ["parameters.fast", "unknown"], id="unknown parameter"
         ),
         pytest.param(
-            {"strategies__0__signals": ["SPY"]}, ["signals", "SPY", "not in instruments"], id="other instrument"
+            {"strategies__0__signals": ["SPY"]},
+            ["signals", "SPY", "not in instruments"],
+            id="other instrument",
         ),
     ],
 )

@@ -22,7 +22,6 @@ from replay_fixtures import (
     finish,
     last_json,
     replay,
-    sluice,
     start,
     write_toml,
 )
@@ -65,8 +64,26 @@ class Place:
 
     def command(self, workers: int = 1) -> list[str | Path]:
         return [
-            *(SLUICE, "replay", self.case.recording, "-c", self.case.config, "-o", self.out, "-r", self.recovery),
-            *("--snapshot-seconds", "0", "--batch-bars", str(BATCH_BARS), "--workers", str(workers), "--json"),
+            *(
+                SLUICE,
+                "replay",
+                self.case.recording,
+                "-c",
+                self.case.config,
+                "-o",
+                self.out,
+                "-r",
+                self.recovery,
+            ),
+            *(
+                "--snapshot-seconds",
+                "0",
+                "--batch-bars",
+                str(BATCH_BARS),
+                "--workers",
+                str(workers),
+                "--json",
+            ),
         ]
 
     def flow(self) -> list[str | Path]:
@@ -74,7 +91,10 @@ class Place:
         return [sys.executable, "-m", "bytewax.run", call, "-r", self.recovery, "-s", "0", "-b", "0"]
 
     def start_until(self, fraction: float, command: Sequence[str | Path]) -> "subprocess.Popen[str]":
-        """Start the command and return once it has written that share of the equity table, and more than was there."""
+        """Start the command and return once it has written that share of the equity table.
+
+        And more than was there before, so that each run gets further than the one before it.
+        """
         file = self.out / ".work" / "equity"
         before = file.stat().st_size if file.is_file() else 0
         wanted = max(fraction * self.case.bytes_of_equity, before + 1)
@@ -116,13 +136,14 @@ def place(case: Case, tmp_path: Path) -> Place:
 
 
 def random_moments(seed: int, n: int) -> list[float]:
-    """Rising, so that each run must get further than the one before it."""
+    """Shares of the whole run, rising."""
     generator = random.Random(seed)
     return sorted(generator.uniform(0.02, 0.9) for _ in range(n))
 
 
 @pytest.mark.parametrize(
-    "workers", [pytest.param([1] * (KILLS + 1), id="one worker"), pytest.param([2, 1, 3, 4, 1, 2, 1], id="others")]
+    "workers",
+    [pytest.param([1] * (KILLS + 1), id="one worker"), pytest.param([2, 1, 3, 4, 1, 2, 1], id="others")],
 )
 def test_a_run_killed_again_and_again_ends_like_one_that_was_not(workers: list[int], place: Place) -> None:
     seed = random.SystemRandom().randrange(10**6)

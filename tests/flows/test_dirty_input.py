@@ -77,7 +77,10 @@ ANYWHERE: dict[str, tuple[Callable[[Row], Row], str]] = {
     "seconds taken for nanoseconds": (_divides(10**9), "time_out_of_range"),
     "milliseconds taken for nanoseconds": (_divides(10**6), "time_out_of_range"),
     "microseconds taken for nanoseconds": (_divides(10**3), "time_out_of_range"),
-    "only the end in another unit": (lambda row: row | {"end_ns": row["end_ns"] // 1000}, "time_out_of_range"),
+    "only the end in another unit": (
+        lambda row: row | {"end_ns": row["end_ns"] // 1000},
+        "time_out_of_range",
+    ),
     "ends before it starts": (_lifts(-2 * MINUTE), "wrong_interval"),
     "no length": (_lifts(-MINUTE), "wrong_interval"),
     "two minutes long": (_lifts(MINUTE), "wrong_interval"),
@@ -171,7 +174,12 @@ def _soiled(clean: list[Row], random: random.Random) -> tuple[list[Row], list[tu
             put(at + 0.5, change(clean[at]), reason, kind)
         for kind, (change, reason) in LATER.items():
             at = next(rows)
-            put(by_symbol[symbol][by_symbol[symbol].index(at) + random.randint(1, 30)], change(clean[at]), reason, kind)
+            put(
+                by_symbol[symbol][by_symbol[symbol].index(at) + random.randint(1, 30)],
+                change(clean[at]),
+                reason,
+                kind,
+            )
         for kind, (change, reason) in AT_THE_END.items():
             at = by_symbol[symbol][-1]
             put(at, change(clean[at]), reason, kind)
@@ -235,7 +243,9 @@ def test_zero_volume_is_accepted_and_nothing_fills_on_it(
 ) -> None:
     fills = clean.table("executions").filter(pl.col("kind") == "fill")
     wanted = set(
-        fills.gather_every(2).select(pl.col("instrument").cast(pl.String), pl.col("time_ns").to_physical()).rows()
+        fills.gather_every(2)
+        .select(pl.col("instrument").cast(pl.String), pl.col("time_ns").to_physical())
+        .rows()
     )
     rows = _rows(clean_recording)
     dry = [row | {"volume": 0.0} if (row["symbol"], row["start_ns"]) in wanted else row for row in rows]

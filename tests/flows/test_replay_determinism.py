@@ -117,6 +117,4 @@ def test_another_configuration_gives_another_digest(
     of_dirty: Result, strategy: str, dirty_recording: Path, configuration: Configuration, tmp_path: Path
 ) -> None:
     poorer = configuration(strategy, account__cash=50_000)
-    assert (
-        replay(dirty_recording, poorer, tmp_path / "out").summary["digest"] != of_dirty.summary["digest"]
-    )
+    assert replay(dirty_recording, poorer, tmp_path / "out").summary["digest"] != of_dirty.summary["digest"]

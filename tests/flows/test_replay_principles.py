@@ -1,4 +1,4 @@
-"""The five principles on real bars, recounted here from the tables alone and with close times written by hand."""
+"""The five principles, recounted from the tables alone and with close times written by hand."""
 
 from collections import defaultdict
 from collections.abc import Callable

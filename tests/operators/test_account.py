@@ -169,10 +169,10 @@ def test_two_entries_at_once_do_not_spend_the_same_cash() -> None:
         strategies=[strategy("first", "0.5"), strategy("second", "0.5")],
         gates__conflict__two_of_one_side="allow",
     )
-    # 9,500 after the buffer; 50 at 102.01 are reserved, which leaves 4,399.50 for lots of 51.01
+    # 9,500 after the buffer; 50 at 102.02 are reserved, which leaves 4,399 for lots of 51.02
     assert sent(player) == [(at(0, 1), QQQ, BUY, 50), (at(0, 1), TQQQ, BUY, 86)]
     reduced = player.decisions[1]
-    assert (reduced.stage, reduced.outcome, reduced.limit) == (Stage.CASH, Outcome.REDUCED, money("4399.5"))
+    assert (reduced.stage, reduced.outcome, reduced.limit) == (Stage.CASH, Outcome.REDUCED, money(4399))
 
 
 def test_too_many_entries_switch_an_instrument_off_until_the_next_session() -> None:
@@ -508,6 +508,64 @@ def test_a_slice_again_with_other_content_in_its_group_changes_nothing() -> None
     ]
     once, twice = played(rows, 30, 30, 30), played(again, 30, 30, 30)
     assert (once.state.words == twice.state.words).all()
+
+
+def test_the_closing_slices_again_do_not_open_the_session_again() -> None:
+    rows = minutes(0, FULL, score=BULL)
+    player = played(rows)
+    before = player.state.words.copy()
+    player.apply([row for row in rows if row.time_ns == rows[-1].time_ns and row.instrument >= 0])
+    assert (player.state.words == before).all()
+
+
+def test_slices_again_in_a_group_of_their_own_change_nothing() -> None:
+    rows = minutes(0, range(1, 17), score=BULL)
+    player = played(rows)
+    before = {name: len(table) for name, table in player.rows.items()}
+    player.apply([row for row in rows if row.time_ns == at(0, 16)])
+    assert {name: len(table) for name, table in player.rows.items()} == before
+
+
+def test_an_order_sent_within_a_bar_does_not_fill_at_its_open() -> None:
+    player = played(minutes(0, range(1, 25), score=BULL))
+    player.apply([Row(at(0, 25) + MINUTE // 2, -1)])  # bar 25 is missing; the clock sends the exit
+    player.apply(minutes(0, [26], score=BULL))  # it opened half a minute before the exit
+    assert player.orders[-1].side == SELL
+    assert player.position(QQQ) > 0
+    player.apply(minutes(0, [27], score=BULL))
+    assert player.position(QQQ) == 0
+    assert player.executions[-1].time_ns >= player.orders[-1].time_ns
+
+
+def test_selling_a_cheap_position_is_paid_from_what_was_reserved_for_it() -> None:
+    def price(_instrument: int, minute: int) -> tuple[int, int]:
+        now = money(100) if minute < 10 else money(4)
+        return now, now
+
+    player = played(
+        minutes(0, range(1, 31), score=BULL, price=price, volume=10**9),
+        account__cash=1_000,
+        venue__commission_per_unit=Decimal(50),
+        gates__cash__buffer_share=0,
+    )
+    assert player.account.fills > 1
+    assert player.account.min_free_cash >= 0
+    assert player.account.breaches[1] == 0
+
+
+def test_a_thin_bar_does_not_fix_a_small_target() -> None:
+    player = played(
+        minutes(0, range(1, 14), score=BULL, volume=lambda _, m: 20 if m == 1 else 10**6),
+        gates__size__max_volume_share=Decimal("0.1"),
+    )
+    assert player.position(QQQ) >= 49
+
+
+def test_every_close_over_which_something_is_held_is_counted() -> None:
+    held = minutes(0, range(1, 31), score=BULL, missing=lambda _, m: m > 25)
+    silent = [Row(at(1, m), -1) for m in range(1, 31)]
+    player = played([*held, *silent, *minutes(2, range(1, 4), score=0)], 30, 30, 30)
+    assert player.account.sessions_not_flat == 2
 
 
 def test_the_busy_day_is_busy() -> None:

@@ -218,3 +218,16 @@ def test_a_dump_is_plain_and_shares_no_memory(case: tuple[list[Lane], list[int],
     for k in order[len(order) // 2 :]:
         align.step(waiting[k].pop(0))
     assert repr(dumped) == kept
+
+
+def test_a_final_lane_holds_nothing_back() -> None:
+    align = Align(2, 1)
+    align.step(Ticks(np.zeros(0, np.int64), 2**63 - 1, True))
+    rows = 0
+    for instrument, times in ((0, [1, 2]), (1, [1, 2, 3, 4])):
+        events = np.zeros(len(times), EVENT)
+        events["time_ns"], events["instrument"] = times, instrument
+        values, verdicts = np.zeros((len(times), 1), np.int64), np.zeros((len(times), 1), np.uint8)
+        batch = SliceBatch(instrument, events, values, verdicts, times[-1], True)
+        rows += sum(len(out.events) for out in align.step(batch))
+    assert rows == 6

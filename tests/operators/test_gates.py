@@ -382,7 +382,7 @@ def test_what_a_limit_leaves_must_still_be_worth_an_order() -> None:
 
 # --- cash
 
-EACH = money("102.01")  # collar of 2 % and a commission of 0.01
+EACH = money("102.02")  # collar of 2 % and a commission of 0.01, now and when it is sold again
 
 
 @pytest.mark.parametrize(
@@ -409,13 +409,13 @@ def test_reserved_cash_is_not_spent_twice(missing: int, allowed: int, reason: Re
 
 @pytest.mark.parametrize(
     ("buffer", "allowed", "reason"),
-    [("0.8", 10, Reason.NONE), ("0.979599", 2, Reason.NONE), ("0.979600", 1, Reason.CASH)],
+    [("0.8", 10, Reason.NONE), ("0.979596", 2, Reason.NONE), ("0.979597", 1, Reason.CASH)],
     ids=["ample", "just enough for two", "not enough for two"],
 )
 def test_the_buffer_stays(buffer: str, allowed: int, reason: Reason) -> None:
-    # two cost 204.02; a buffer of 0.979599 leaves 204.01 of 10,000 when rounded down to the millionth
+    # two cost 204.04, which is what a buffer of 0.979596 leaves of 10,000
     desk = Desk(gates__cash__buffer_share=Decimal(buffer), gates__size__min_order_value=1)
-    desk.account.cash = money(10_000) + (money("0.01") if buffer == "0.979599" else 0)
+    desk.account.cash = money(10_000)
     assert desk.ask(cash, quantity=10 if buffer == "0.8" else 2)[:2] == (allowed, reason)
 
 

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from account_fixtures import COMPILED, MICRO, money
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.account_state import ACCOUNT, POSITION, records
+from operators.account_state import ACCOUNT, LIMITS, ORDER, POSITION, SLEEVE, records
 from operators.ledger import apply_fill, book_of
 from schemas.codes import Side
 
@@ -165,3 +166,8 @@ def test_any_sequence_of_fills_is_booked_exactly(fills: list[Fill]) -> None:
             # never below the exact cost, and above it by less than a millionth a sale
             assert 0 <= position["book"] - cost[i] <= sales[i]
     assert account["realised"] == cash + sum(p["book"] for p in positions) + fees - START
+
+
+def test_no_field_of_a_record_hides_a_method_of_numpy() -> None:
+    for dtype in (ACCOUNT, POSITION, ORDER, SLEEVE, LIMITS):
+        assert set(dtype.names or ()) & set(dir(np.record)) == set()

@@ -44,11 +44,11 @@ STATE              SUB DEN ACC FIL LST CRQ CRF CAN RRQ RRF REP REJ EXP SUS LOS
 NONE                .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
 CREATED            sub den  .   .   .   .   .   .   .   .   .   .   .   .   .
 SUBMITTED           .   .  wrk par fil pca  .  can  .   .   .  rej exp  .  unk
-UNKNOWN             .   .  wrk par fil pca  .  can  .   .  rep rej exp sus  .
-WORKING             .   .   .  par fil pca  .  can pre  .  rep rej exp sus unk
-PARTIAL             .   .   .  par fil pca  .  can pre  .  rep  .  exp sus unk
+UNKNOWN             .   .  wrk par fil pca wrk can  .  wrk rep rej exp sus  .
+WORKING             .   .   .  par fil pca  .  can pre  .  rep rej exp sus  .
+PARTIAL             .   .  par par fil pca  .  can pre  .  rep  .  exp sus  .
 PENDING_CANCEL      .   .  pca pca fil  .  wrk can  .   .   .   .  exp  .  unk
-PENDING_REPLACE     .   .   .  pre fil  .   .  can  .  wrk rep  .  exp  .  unk
+PENDING_REPLACE     .   .  pre pre fil  .   .  can  .  wrk rep  .  exp  .   .
 SUSPENDED           .   .  wrk par fil  .   .  can  .   .   .   .  exp  .   .
 FILLED              .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
 DENIED              .   .   .   .   .   .   .   .   .   .   .   .   .   .   .

@@ -408,7 +408,7 @@ def test_values_that_contradict_each_other_are_refused(changes: dict[Key, Any], 
     ("key", "value"),
     [
         (("strategies", 1, "capital_share"), Decimal("0.5")),
-        (("gates", "session", "flat_by_seconds"), 299),
+        (("gates", "session", "flat_by_seconds"), 120),
         (("gates", "session", "cancel_entries_minutes"), 15),
         (("calendar", "first"), dt.date(2027, 12, 31)),
         (("account", "cash"), MAX_MONEY),
@@ -513,3 +513,9 @@ def test_largest_money_times_ten_thousand_in_millionths_fits_63_bits() -> None:
 )
 def test_millionths_are_rounded_down(value: str, expected: int) -> None:
     assert micro(Decimal(value)) == expected
+
+
+def test_exits_that_begin_too_late_for_three_bars_are_refused() -> None:
+    told = refusal(put(("gates", "session", "exits_begin_minutes"), 3))
+    assert "exits_begin_minutes: 3 is too late" in told
+    assert "at least 4" in told
