@@ -38,22 +38,59 @@ def audit(
     """Findings `P1` to `P5`. `closing_cash`: the cash the account says it ends with, millionths."""
     sent = _frame(orders).filter(pl.col("kind") == int(OrderKind.NEW))
     told = _frame(executions)
-    flow = _events(sent, told, config)
+    # Worked out once and small beside the bars; every question is then asked of it in one go.
+    flow = _events(sent, told, config).collect().lazy()
+    families = _sides(config)
+    cash, flat, opened, exact, over, *sides = (
+        frame.row(0, named=True)
+        for frame in pl.collect_all(
+            [
+                _cash(flow),
+                _flatness(flow, config, sessions),
+                _openings(sent),
+                _exactness(flow),
+                _overfills(told),
+                *(_exposures(flow, *both) for both in families),
+            ]
+        )
+    )
+    start = micro(config.account.cash)
+    low = start if cash["low"] is None else cash["low"]
+    ends = start if cash["last"] is None else cash["last"]
+    differ = exact["claims"] + over["over"]
     return {
-        "P1": _no_negative_cash(flow, config),
-        "P2": _no_conflict(flow, config),
-        "P3": _flat_at_close(flow, config, sessions),
-        "P4": _one_opening_a_bar(sent),
-        "P5": _no_short_and_exact(flow, told, closing_cash, config),
+        "P1": Finding(
+            cash["breaches"],
+            f"lowest cash less open buys at their worst: {low / MICRO:,.2f} over {cash['events']:,} events",
+        ),
+        "P2": Finding(
+            sum(side["breaches"] for side in sides),
+            f"{len(families)} families, {sum(side['changes'] for side in sides):,} changes of side, "
+            f"both sides at once {sum(side['breaches'] for side in sides):,} times",
+        ),
+        "P3": Finding(
+            flat["not_flat"] + flat["late"],
+            f"{flat['traded']:,} sessions with orders: {flat['not_flat']} not flat at the close, "
+            f"{flat['late']} with a fill in the last {config.gates.session.flat_by_seconds} s",
+        ),
+        "P4": Finding(
+            opened["twice"],
+            f"{opened['openings']:,} openings, {opened['twice']} bars with more than one in an instrument",
+        ),
+        "P5": Finding(
+            exact["short"] + differ + (ends != closing_cash),
+            f"{exact['short']} events short, {differ} quantities that differ, cash recounted "
+            f"{ends / MICRO:,.2f}, account {closing_cash / MICRO:,.2f}",
+        ),
     }
 
 
-def _frame(rows: NDArray[Any]) -> pl.DataFrame:
+def _frame(rows: NDArray[Any]) -> pl.LazyFrame:
     assert rows.dtype.names is not None
-    return pl.DataFrame({name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names})
+    return pl.LazyFrame({name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names})
 
 
-def _events(sent: pl.DataFrame, told: pl.DataFrame, config: Config) -> pl.DataFrame:
+def _events(sent: pl.LazyFrame, told: pl.LazyFrame, config: Config) -> pl.LazyFrame:
     """Every order sent and every report on it, in time, with what each did to position, open quantity and
     cash.
 
@@ -117,94 +154,83 @@ def _events(sent: pl.DataFrame, told: pl.DataFrame, config: Config) -> pl.DataFr
     )
 
 
-def _no_negative_cash(flow: pl.DataFrame, config: Config) -> Finding:
-    low = flow.select(pl.min_horizontal("free", "cash_now").min()).item()
-    low = micro(config.account.cash) if low is None else low
-    breaches = flow.filter((pl.col("free") < 0) | (pl.col("cash_now") < 0)).height
-    return Finding(
-        breaches, f"lowest cash less open buys at their worst: {low / MICRO:,.2f} over {flow.height:,} events"
+def _cash(flow: pl.LazyFrame) -> pl.LazyFrame:
+    free, cash = pl.col("free"), pl.col("cash_now")
+    return flow.select(
+        events=pl.len(),
+        low=pl.min_horizontal(free.min(), cash.min()),
+        last=cash.last(),
+        breaches=((free < 0) | (cash < 0)).sum(),
     )
 
 
-def _no_conflict(flow: pl.DataFrame, config: Config) -> Finding:
-    """Exposure counts what is held and what open buys could add, so every subset of open orders is
-    covered.
-    """
+def _sides(config: Config) -> list[tuple[list[int], list[int]]]:
+    """Instruments of the bull and the bear side of every family."""
     index = {symbol: i for i, symbol in enumerate(config.instruments)}
-    breaches = 0
-    flips = 0
-    for family in config.families:
-        bull = [index[tier.instrument] for tier in family.bull]
-        bear = [index[tier.instrument] for tier in family.bear]
-        both = flow.filter(pl.col("instrument").is_in([*bull, *bear])).select(
-            bull=pl.when(pl.col("instrument").is_in(bull)).then(pl.col("exposure")).otherwise(0).cum_sum(),
-            bear=pl.when(pl.col("instrument").is_in(bear)).then(pl.col("exposure")).otherwise(0).cum_sum(),
-        )
-        breaches += both.filter((pl.col("bull") > 0) & (pl.col("bear") > 0)).height
-        side = both.select(pl.col("bull").sign() - pl.col("bear").sign()).to_series()
-        sides = side.filter(side != 0)
-        flips += int((sides != sides.shift(1)).sum() or 0)
-    return Finding(
-        breaches, f"{len(config.families)} families, {flips:,} changes of side, never both at once"
-    )
+    return [
+        ([index[tier.instrument] for tier in family.bull], [index[tier.instrument] for tier in family.bear])
+        for family in config.families
+    ]
 
 
-def _flat_at_close(flow: pl.DataFrame, config: Config, sessions: Sessions) -> Finding:
-    """Nothing held and nothing open at each close at which anything had happened, and the last fill in
-    time.
+def _exposures(flow: pl.LazyFrame, bull: list[int], bear: list[int]) -> pl.LazyFrame:
+    """Exposure is what is held and what open buys could add, so every subset of open orders is covered."""
+
+    def total(side: list[int]) -> pl.Expr:
+        return pl.when(pl.col("instrument").is_in(side)).then(pl.col("exposure")).otherwise(0).cum_sum()
+
+    both = flow.filter(pl.col("instrument").is_in([*bull, *bear])).select(bull=total(bull), bear=total(bear))
+    side = pl.col("bull").sign() - pl.col("bear").sign()
+    held = both.with_columns(side=side).filter(pl.col("side") != 0)
+    changes = held.select(changes=(pl.col("side") != pl.col("side").shift(1)).sum())
+    breaches = both.select(breaches=((pl.col("bull") > 0) & (pl.col("bear") > 0)).sum())
+    return pl.concat([changes, breaches], how="horizontal")
+
+
+def _flatness(flow: pl.LazyFrame, config: Config, sessions: Sessions) -> pl.LazyFrame:
+    """Nothing held and nothing open at each close at which anything had happened, and the last fill in time.
+
+    What is open when the close comes counts: an expiry at the close is the venue's end of day, too late here.
     """
-    if flow.is_empty():
-        return Finding(0, "nothing was ever held")
+    closes = pl.Series("close", sessions.close_ns)
+    ends = pl.LazyFrame({"session": np.arange(len(sessions)), "close": closes})
+    dated = flow.join_asof(ends, left_on="time", right_on="close", strategy="forward", coalesce=False)
+    open_ = (pl.col("bought") + pl.col("sold")).sum()
+    left = (
+        dated.filter(pl.col("time") < pl.col("close"))
+        .group_by("session", "instrument")
+        .agg(position=pl.col("position").sum(), open=open_)
+        .sort("session")
+        .with_columns(pl.col("position", "open").cum_sum().over("instrument"))
+        .filter((pl.col("position") != 0) | (pl.col("open") != 0))
+    )
     early = config.gates.session.flat_by_seconds * NS
-    time = flow["time"].to_numpy()
-    session = np.searchsorted(sessions.close_ns, time, side="left")
-    dated = flow.with_columns(session=pl.Series(session))
-    # what is open when the close comes: an expiry at the close itself is the venue's end of day, too late
-    # for the principle
-    close = pl.Series(sessions.close_ns[np.minimum(session, len(sessions) - 1)])
-    before = dated.filter(pl.col("time") < close)
-    held = before.group_by("session").agg(
-        pl.col("position").sum(), (pl.col("bought") + pl.col("sold")).sum().alias("open")
-    )
-    held = held.sort("session").with_columns(pl.col("position").cum_sum(), pl.col("open").cum_sum())
-    not_flat = 0
-    changes = before.group_by("session", "instrument").agg(
-        position=pl.col("position").sum(), open=(pl.col("bought") + pl.col("sold")).sum()
-    )
-    wide = changes.sort("session").with_columns(
-        position=pl.col("position").cum_sum().over("instrument"),
-        open=pl.col("open").cum_sum().over("instrument"),
-    )
-    not_flat = wide.filter((pl.col("position") != 0) | (pl.col("open") != 0))["session"].n_unique()
-    late = dated.filter((pl.col("position") != 0) & (pl.col("time") > close - early))["session"].n_unique()
-    traded = dated["session"].n_unique()
-    return Finding(
-        not_flat + late,
-        f"{traded:,} sessions with orders: {not_flat} not flat at the close, {late} with a fill in the last "
-        f"{config.gates.session.flat_by_seconds} s",
+    late = dated.filter((pl.col("position") != 0) & (pl.col("time") > pl.col("close") - early))
+    return pl.concat(
+        [
+            left.select(not_flat=pl.col("session").n_unique()),
+            late.select(late=pl.col("session").n_unique()),
+            dated.select(traded=pl.col("session").n_unique()),
+        ],
+        how="horizontal",
     )
 
 
-def _one_opening_a_bar(sent: pl.DataFrame) -> Finding:
-    entries = sent.filter(pl.col("intent") == int(Intent.ENTRY))
-    twice = entries.group_by("instrument", "time_ns").len().filter(pl.col("len") > 1).height
-    return Finding(twice, f"{entries.height:,} openings, {twice} bars with more than one in an instrument")
+def _openings(sent: pl.LazyFrame) -> pl.LazyFrame:
+    entries = sent.filter(pl.col("intent") == int(Intent.ENTRY)).group_by("instrument", "time_ns").len()
+    return entries.select(openings=pl.col("len").sum(), twice=(pl.col("len") > 1).sum())
 
 
-def _no_short_and_exact(flow: pl.DataFrame, told: pl.DataFrame, closing_cash: int, config: Config) -> Finding:
-    short = flow.filter(pl.col("total") < pl.col("open_sells")).height
-    claims = flow.filter(pl.col("claimed").is_not_null() & (pl.col("claimed") != pl.col("total"))).height
-    over = (
-        told.filter(pl.col("kind") == int(ExecutionKind.FILL))
-        .group_by(ORDER_KEY)
-        .agg(pl.col("quantity").sum(), pl.col("cumulative").max())
-        .filter(pl.col("quantity") != pl.col("cumulative"))
-        .height
+def _exactness(flow: pl.LazyFrame) -> pl.LazyFrame:
+    """What is held covers open sells, and is what the account says it is after each report."""
+    return flow.select(
+        short=(pl.col("total") < pl.col("open_sells")).sum(),
+        claims=(pl.col("claimed") != pl.col("total")).sum(),
     )
-    cash = micro(config.account.cash) if flow.is_empty() else flow["cash_now"][-1]
-    off = int(cash != closing_cash)
-    return Finding(
-        short + claims + over + off,
-        f"{short} events short, {claims + over} quantities that differ, cash recounted {cash / MICRO:,.2f}, "
-        f"account {closing_cash / MICRO:,.2f}",
-    )
+
+
+def _overfills(told: pl.LazyFrame) -> pl.LazyFrame:
+    """Orders whose fills do not add up to the quantity reported as filled."""
+    fills = told.filter(pl.col("kind") == int(ExecutionKind.FILL))
+    sums = fills.group_by(ORDER_KEY).agg(pl.col("quantity").sum(), pl.col("cumulative").max())
+    return sums.select(over=(pl.col("quantity") != pl.col("cumulative")).sum())

@@ -127,7 +127,7 @@ def finish(process: "subprocess.Popen[str]", seconds: float = DEADLINE) -> Ended
     except subprocess.TimeoutExpired:
         process.kill()
         stdout, stderr = process.communicate()
-        raise AssertionError(f"{process.args} did not end in {seconds} s: {stdout} {stderr}") from None
+        raise AssertionError(f"{process.args!r} did not end in {seconds} s: {stdout} {stderr}") from None
     return Ended(process.returncode, stdout, stderr)
 
 
