@@ -91,7 +91,10 @@ def test_symbols_that_the_recording_does_not_have(
 def test_bars_of_another_length_than_configured(
     clean_recording: Path, configuration: Configuration, tmp_path: Path
 ) -> None:
-    config = write_toml(tmp_path / "config.toml", configuration(bars__interval_seconds=300))
+    early = {"entries_stop_minutes": 45, "cancel_entries_minutes": 35, "exits_begin_minutes": 30}
+    session = early | {"flat_by_seconds": 60}
+    longer = configuration(bars__interval_seconds=300, gates__session=session)
+    config = write_toml(tmp_path / "config.toml", longer)
     assert_message(replayed(clean_recording, config, tmp_path / "out"), "60 s", "interval_seconds is 300")
 
 
