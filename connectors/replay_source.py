@@ -5,6 +5,7 @@ window come before the next one, so every symbol is complete up to the window's 
 State: the place in the recording.
 """
 
+import hashlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class ReplaySource(FixedPartitionedSource[Item, dict[str, Any]]):
         progress.days = len(recording.days)
         self.identity = {
             "recording": recording.identity,
-            "windows": len(self.windows),
+            "windows": hashlib.sha256(repr(self.windows).encode()).hexdigest(),
             "batch_bars": batch_bars,
         }
 
@@ -88,6 +89,7 @@ class ReplaySource(FixedPartitionedSource[Item, dict[str, Any]]):
                         f"directory"
                     )
             place = resume_state["place"]
+            self.progress.ignored = resume_state["ignored"]
         return _Partition(self, *place)
 
 
@@ -188,7 +190,11 @@ class _Partition(StatefulSourcePartition[Item, dict[str, Any]]):
         )
 
     def snapshot(self) -> dict[str, Any]:
-        return {**self.source.identity, "place": (self.window, self.cut)}
+        return {
+            **self.source.identity,
+            "place": (self.window, self.cut),
+            "ignored": self.source.progress.ignored,
+        }
 
 
 def _recorded_dead_letters(recording: BarRecording) -> tuple[DeadLetters, ...]:

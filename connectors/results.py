@@ -7,7 +7,9 @@ complete, `finish` turns them into Parquet and a summary.
 """
 
 import base64
+import fcntl
 import json
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +56,11 @@ class ResultsSink(FixedPartitionedSink[Item, dict[str, Any]]):
     complete.
     """
 
-    def __init__(self, out: Path, finals: int, identity: str, finish: Finish):
+    def __init__(self, out: Path, finals: int, finish: Finish):
+        if out.exists() and not out.is_dir():
+            raise ResultsError(f"{out} is a file; results need a folder")
         self.out = out
         self.finals = finals
-        self.identity = identity
         self.finish = finish
 
     def list_parts(self) -> list[str]:
@@ -80,14 +83,43 @@ class _Partition(StatefulSinkPartition[Item, dict[str, Any]]):
         self.sink = sink
         self.work = sink.out / WORK
         self.work.mkdir(parents=True, exist_ok=True)
+        self.files: dict[str, IO[bytes]] = {"lock": (self.work / "lock").open("wb", buffering=0)}
+        try:
+            self._take(resumed)
+        except ResultsError:
+            self.close()
+            raise
+
+    def _take(self, resumed: dict[str, Any] | None) -> None:
+        """Take the folder: alone, and at the place where the snapshot was."""
+        try:
+            fcntl.flock(self.files["lock"], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ResultsError(
+                f"another run writes to {self.sink.out}; wait for it, or use another folder"
+            ) from None
+        self.run = self._identify(resumed["run"] if resumed else None)
         self.finals = resumed["finals"] if resumed else 0
         self.account: dict[str, Any] | None = resumed["account"] if resumed else None
         if resumed is None:
-            (sink.out / SUMMARY).unlink(missing_ok=True)  # of an earlier run
-        self.files: dict[str, IO[bytes]] = {}
+            (self.sink.out / SUMMARY).unlink(missing_ok=True)  # of an earlier run
         for name in (*TABLES, DEAD_LETTERS):
             length = resumed["lengths"][name] if resumed else 0
             self.files[name] = self._open(name, length)
+
+    def _identify(self, resumed: str | None) -> str:
+        """The rows of a run carry its name, so that a snapshot is never continued on those of another."""
+        path = self.work / "run"
+        if resumed is None:
+            path.write_text(secrets.token_hex(16), encoding="utf-8")
+        found = path.read_text(encoding="utf-8") if path.is_file() else None
+        if resumed not in (None, found):
+            raise ResultsError(
+                f"{self.sink.out} does not hold the rows of the run that this recovery directory continues; "
+                f"use the output folder of that run, or start anew with an empty recovery directory"
+            )
+        assert found is not None
+        return found
 
     def _open(self, name: str, length: int) -> IO[bytes]:
         path = self.work / name
@@ -105,12 +137,12 @@ class _Partition(StatefulSinkPartition[Item, dict[str, Any]]):
         for value in values:
             if isinstance(value, DeadLetters):
                 if len(value):
-                    self.files[DEAD_LETTERS].write(_lines(value))
+                    _write(self.files[DEAD_LETTERS], _lines(value))
             else:
                 for name in TABLES:
                     rows: NDArray[Any] = getattr(value, name)
                     if len(rows):
-                        self.files[name].write(rows.tobytes())
+                        _write(self.files[name], rows.tobytes())
                 self.account = value.account or self.account
             self.finals += value.final
         if self.finals == self.sink.finals and any(value.final for value in values):
@@ -118,12 +150,12 @@ class _Partition(StatefulSinkPartition[Item, dict[str, Any]]):
             self.sink.finish(read_results(self.sink.out, self.account))
 
     def snapshot(self) -> dict[str, Any]:
-        lengths = {name: file.tell() for name, file in self.files.items()}
+        lengths = {name: file.tell() for name, file in self.files.items() if name != "lock"}
         return {
             "lengths": lengths,
             "finals": self.finals,
             "account": self.account,
-            "identity": self.sink.identity,
+            "run": self.run,
         }
 
     def close(self) -> None:
@@ -144,6 +176,13 @@ def _mapped(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
     if path.stat().st_size == 0:
         return np.zeros(0, dtype)
     return np.memmap(path, dtype, "r")
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    """All of it: an unbuffered file may take less at once."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _lines(letters: DeadLetters) -> bytes:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from schemas.codes import ExecutionKind, Intent, OrderKind, Side
+from schemas.codes import ExecutionKind, OrderKind, Side
 from schemas.config import NS, Config, micro
 from schemas.records import MICRO
 from schemas.sessions import Sessions
@@ -41,7 +41,7 @@ def audit(
     # Worked out once and small beside the bars; every question is then asked of it in one go.
     flow = _events(sent, told, config).collect().lazy()
     families = _sides(config)
-    cash, flat, opened, exact, over, *sides = (
+    cash, flat, opened, exact, wrong, *sides = (
         frame.row(0, named=True)
         for frame in pl.collect_all(
             [
@@ -49,7 +49,7 @@ def audit(
                 _flatness(flow, config, sessions),
                 _openings(sent),
                 _exactness(flow),
-                _overfills(told),
+                _misfills(sent, told),
                 *(_exposures(flow, *both) for both in families),
             ]
         )
@@ -57,7 +57,7 @@ def audit(
     start = micro(config.account.cash)
     low = start if cash["low"] is None else cash["low"]
     ends = start if cash["last"] is None else cash["last"]
-    differ = exact["claims"] + over["over"]
+    differ = exact["claims"] + wrong["fills"]
     return {
         "P1": Finding(
             cash["breaches"],
@@ -79,7 +79,7 @@ def audit(
         ),
         "P5": Finding(
             exact["short"] + differ + (ends != closing_cash),
-            f"{exact['short']} events short, {differ} quantities that differ, cash recounted "
+            f"{exact['short']} events short, {differ} reports that differ, cash recounted "
             f"{ends / MICRO:,.2f}, account {closing_cash / MICRO:,.2f}",
         ),
     }
@@ -107,7 +107,7 @@ def _events(sent: pl.LazyFrame, told: pl.LazyFrame, config: Config) -> pl.LazyFr
     terms = sent.select(*ORDER_KEY, "quantity", worst_each.alias("each"))
     reports = (
         told.join(terms.rename({"quantity": "ordered"}), on=ORDER_KEY, how="left", maintain_order="left")
-        .with_columns(is_fill=pl.col("kind") == int(ExecutionKind.FILL))
+        .with_columns(is_fill=pl.col("kind") == int(ExecutionKind.FILL), cash_after="cash")
         .with_columns(
             done=pl.when("is_fill")
             .then(pl.col("quantity"))
@@ -126,6 +126,7 @@ def _events(sent: pl.LazyFrame, told: pl.LazyFrame, config: Config) -> pl.LazyFr
         cash=pl.lit(0, pl.Int64),
         worst=pl.when(bought).then(pl.col("quantity") * worst_each).otherwise(0),
         claimed=pl.lit(None, pl.Int64),
+        claimed_cash=pl.lit(None, pl.Int64),
     )
     signed = pl.when(bought).then(pl.col("quantity")).otherwise(-pl.col("quantity"))
     b = reports.select(
@@ -139,6 +140,7 @@ def _events(sent: pl.LazyFrame, told: pl.LazyFrame, config: Config) -> pl.LazyFr
         cash=pl.when("is_fill").then(-signed * pl.col("price") - pl.col("fee")).otherwise(0),
         worst=pl.when(bought).then(-pl.col("done") * pl.col("each")).otherwise(0),
         claimed="position",
+        claimed_cash="cash_after",
     )
     # a venue's end-of-day expiry comes after the orders of the same moment
     return (
@@ -177,7 +179,8 @@ def _exposures(flow: pl.LazyFrame, bull: list[int], bear: list[int]) -> pl.LazyF
     """Exposure is what is held and what open buys could add, so every subset of open orders is covered."""
 
     def total(side: list[int]) -> pl.Expr:
-        return pl.when(pl.col("instrument").is_in(side)).then(pl.col("exposure")).otherwise(0).cum_sum()
+        each = (pl.when(pl.col("instrument") == i).then(pl.col("exposure")).otherwise(0) for i in side)
+        return pl.sum_horizontal(pl.lit(0, pl.Int64), *(one.cum_sum().clip(0) for one in each))
 
     both = flow.filter(pl.col("instrument").is_in([*bull, *bear])).select(bull=total(bull), bear=total(bear))
     side = pl.col("bull").sign() - pl.col("bear").sign()
@@ -217,7 +220,8 @@ def _flatness(flow: pl.LazyFrame, config: Config, sessions: Sessions) -> pl.Lazy
 
 
 def _openings(sent: pl.LazyFrame) -> pl.LazyFrame:
-    entries = sent.filter(pl.col("intent") == int(Intent.ENTRY)).group_by("instrument", "time_ns").len()
+    """Every buy opens or adds, whatever it is said to be for."""
+    entries = sent.filter(pl.col("side") == int(Side.BUY)).group_by("instrument", "time_ns").len()
     return entries.select(openings=pl.col("len").sum(), twice=(pl.col("len") > 1).sum())
 
 
@@ -225,12 +229,28 @@ def _exactness(flow: pl.LazyFrame) -> pl.LazyFrame:
     """What is held covers open sells, and is what the account says it is after each report."""
     return flow.select(
         short=(pl.col("total") < pl.col("open_sells")).sum(),
-        claims=(pl.col("claimed") != pl.col("total")).sum(),
+        claims=(
+            (pl.col("claimed") != pl.col("total")) | (pl.col("claimed_cash") != pl.col("cash_now"))
+        ).sum(),
     )
 
 
-def _overfills(told: pl.LazyFrame) -> pl.LazyFrame:
-    """Orders whose fills do not add up to the quantity reported as filled."""
+def _misfills(sent: pl.LazyFrame, told: pl.LazyFrame) -> pl.LazyFrame:
+    """Fills of no order, beyond its quantity or its limit, or that do not add up to what was reported."""
     fills = told.filter(pl.col("kind") == int(ExecutionKind.FILL))
-    sums = fills.group_by(ORDER_KEY).agg(pl.col("quantity").sum(), pl.col("cumulative").max())
-    return sums.select(over=(pl.col("quantity") != pl.col("cumulative")).sum())
+    orders = sent.select(*ORDER_KEY, "side", "limit_price", ordered="quantity")
+    price, limit = pl.col("price"), pl.col("limit_price")
+    worse = pl.when(pl.col("side") == int(Side.BUY)).then(price > limit).otherwise(price < limit)
+    sums = (
+        fills.drop("side")
+        .join(orders, on=ORDER_KEY, how="left")
+        .group_by(ORDER_KEY)
+        .agg(
+            pl.col("quantity").sum(),
+            pl.col("cumulative").max(),
+            pl.col("ordered").first(),
+            beyond=((limit > 0) & worse).any(),
+        )
+    )
+    adds_up = (pl.col("quantity") == pl.col("cumulative")) & (pl.col("quantity") <= pl.col("ordered"))
+    return sums.select(fills=(~adds_up.fill_null(False) | pl.col("beyond").fill_null(False)).sum())

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from connectors.bar_import import BarImportError, import_bars, report_table
 from connectors.calendars import load_sessions
@@ -95,8 +96,6 @@ def replay(
         window_rows=window_rows,
         batch_bars=batch_bars,
     )
-    if recovery is None and (out / WORK).exists():
-        shutil.rmtree(out / WORK)
     summary = run(ready, console, workers=workers, recovery=recovery, snapshot_seconds=snapshot_seconds)
     if summary is None:
         if not ready.progress.stop.is_set():
@@ -111,6 +110,9 @@ def replay(
             raise typer.Exit(STOPPED)
     if recovery is None:
         shutil.rmtree(out / WORK)
+    if summary["bars"] == 0:
+        refused = ", ".join(f"{reason} {count:,}" for reason, count in summary["dead_letters"].items())
+        raise RunError(f"no bar was accepted, so there is nothing to judge; refused: {refused or 'none'}")
     finish(
         console,
         show(summary, out),
@@ -245,5 +247,6 @@ def main() -> None:
     try:
         app()
     except (*USER_ERRORS, RunError, BarImportError) as error:
-        Console(stderr=True).print(f"[bold red]error[/] {error}", highlight=False, markup=True)
+        told = f"[bold red]error[/] {escape(str(error))}"
+        Console(stderr=True).print(told, highlight=False, soft_wrap=True)
         sys.exit(NOT_JUDGED)

@@ -47,7 +47,11 @@ class Setup:
         """`paper`: the paper venue runs inside the account stage. Raises `ConfigError`."""
         sources = [import_strategies(name) for name in config.modules]
         identity = hashlib.sha256("\n".join([config.hash, *sources]).encode()).hexdigest()
-        sessions = load_sessions(config.calendar.exchange, config.calendar.first, config.calendar.last)
+        calendar = config.calendar
+        try:
+            sessions = load_sessions(calendar.exchange, calendar.first, calendar.last)
+        except ValueError as error:
+            raise ConfigError(f"calendar: {error}") from None
         bars = config.bars
         limits = QualityLimits(
             config.interval_ns,

@@ -70,7 +70,6 @@ def prepare(
     sink = ResultsSink(
         out,
         len(config.instruments) + 1,
-        setup.identity,
         lambda results: summarise(results, setup, bars.origin, progress),
     )
     return Replay(replay_graph(source, sink, setup, KEY), progress, setup)

@@ -4,10 +4,11 @@ do.
 
 import fcntl
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -89,6 +90,8 @@ def _locked(recovery: Path | None) -> Iterator[RecoveryConfig | None]:
     if recovery is None:
         yield None
         return
+    if recovery.exists() and not recovery.is_dir():
+        raise RunError(f"--recovery {recovery} is a file; snapshots need a folder")
     recovery.mkdir(parents=True, exist_ok=True)
     with (recovery / "lock").open("w") as lock:
         try:
@@ -98,9 +101,23 @@ def _locked(recovery: Path | None) -> Iterator[RecoveryConfig | None]:
                 f"another run holds the recovery directory {recovery}; wait for it, or give this run another "
                 f"--recovery"
             ) from None
-        if not list(recovery.glob("part-*.sqlite3")):
+        stores = sorted(recovery.glob("part-*.sqlite3"))
+        for store in stores:
+            _check_store(store)
+        if not stores:
             init_db_dir(recovery, 1)
         yield RecoveryConfig(recovery)
+
+
+def _check_store(store: Path) -> None:
+    """A damaged store must be a message, not a crash of the library that opens it."""
+    try:
+        with closing(sqlite3.connect(store)) as database:
+            (said,) = database.execute("PRAGMA quick_check").fetchone()
+    except sqlite3.Error as error:
+        said = str(error)
+    if said != "ok":
+        raise RunError(f"{store} is damaged ({said}); start anew with an empty recovery directory")
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def summarise(results: Results, setup: Setup, origin: str, progress: Progress) -
         "digest": digested.result(),
         "config_hash": config.hash,
         "seconds": round(seconds, 3),
-        "bars_per_second": round(account["bars"] / max(seconds, 1e-9)),
+        "bars_per_second": round(progress.rows / max(seconds, 1e-9)),
     }
     path = results.out / SUMMARY
     unfinished = path.with_suffix(".tmp")

@@ -347,11 +347,9 @@ def decide_entries(state, rules, out):
         )
         if outcome == Outcome.REFUSED:
             account.refused[stage] += 1
-        if (
-            allowed < increase
-            and (stage == Stage.SIZE or stage == Stage.CASH)
-            and reason != Reason.VOLUME_LIMIT
-        ):
+        if allowed < increase and (stage == Stage.SIZE or stage == Stage.CASH):
+            # What is held must be sold again within minutes, so a limit met at entry stays the target: adding
+            # bar by bar would build what the market cannot take back.
             position.goal = position.quantity + allowed
         if allowed > 0:
             collar = limit_price(price, limits)

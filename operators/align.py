@@ -1,9 +1,9 @@
 """Align: one order for the slices of all symbols of an account.
 
 In: slices by symbol, each in time order, and clock ticks, which are one more lane beside the symbols. Out:
-journal rows sorted by time and instrument, and a tick only where no slice says its time, up to the time that
-every lane has reported. Key: account. State: what waits for slower symbols, bounded by what one symbol is ahead of
-the slowest.
+journal rows sorted by time and instrument, and a tick only where no slice says its time, up to the time
+that every lane has reported. Key: account. State: what waits for slower symbols, bounded by what one symbol
+is ahead of the slowest.
 
 Always true: the output does not depend on the order in which symbols arrive, nor on where their batches are
 cut.

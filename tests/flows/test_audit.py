@@ -102,7 +102,6 @@ class Book:
             "cumulative": cumulative,
             "leaves": order["quantity"] - cumulative if kind == ExecutionKind.FILL else 0,
             "position": self.position[order["instrument"]],
-            "cash": self.cash,
             **changed,
         }
         self.executions.append(row)
@@ -137,9 +136,19 @@ def config(configuration: Configuration) -> Config:
     return parse_config(configuration(venue__commission_per_unit=0, venue__half_spread=0, venue__slippage=0))
 
 
+def told(book: Book) -> list[dict[str, int]]:
+    """The executions with the cash after each, in time, whatever order they were written in."""
+    cash = CASH
+    for row in sorted(book.executions, key=lambda row: (row["known_ns"], row["number"])):
+        signed = row["quantity"] if row["side"] == Side.BUY else -row["quantity"]
+        cash -= signed * row["price"] + row["fee"]
+        row.setdefault("cash", cash)
+    return book.executions
+
+
 def findings(book: Book, config: Config, closing_cash: int | None = None) -> dict[str, Finding]:
     cash = book.cash if closing_cash is None else closing_cash
-    return audit(rows(Order, book.orders), rows(Execution, book.executions), cash, config, SESSIONS)
+    return audit(rows(Order, book.orders), rows(Execution, told(book)), cash, config, SESSIONS)
 
 
 def breached(book: Book, config: Config, closing_cash: int | None = None) -> list[str]:
@@ -361,3 +370,52 @@ def test_every_breach_is_counted(config: Config) -> None:
             order = book.order(minute, QQQ, Side.BUY, 10, limit=500, attempt=attempt)
             book.report(order, minute + 1, ExecutionKind.EXPIRED)
     assert findings(book, config)["P4"].breaches == 3
+
+
+def test_two_buys_in_a_bar_are_caught_whatever_they_are_said_to_be_for(config: Config) -> None:
+    book = clean_day()
+    for attempt in (0, 1):
+        order = book.order(100, QQQ, Side.BUY, 10, limit=501, attempt=attempt)
+        order["intent"] = Intent.EXIT
+        book.report(order, 101, ExecutionKind.EXPIRED)
+    assert breached(book, config) == ["P4"]
+
+
+def test_cash_after_a_fill_that_differs_is_caught(config: Config) -> None:
+    book = clean_day()
+    told(book)[2]["cash"] += 1
+    assert breached(book, config) == ["P5"]
+
+
+def test_a_fill_beyond_its_limit_is_caught(config: Config) -> None:
+    book = clean_day()
+    book.fill(book.order(100, QQQ, Side.BUY, 10, limit=501), 101, 10, 502)
+    book.sell(110, QQQ, 10, 500)
+    assert breached(book, config) == ["P5"]
+
+
+def test_more_filled_than_ordered_is_caught(config: Config) -> None:
+    book = clean_day()
+    book.fill(book.order(100, QQQ, Side.BUY, 10, limit=501), 101, 15, 500)
+    book.sell(110, QQQ, 15, 500)
+    assert "P5" in breached(book, config)
+
+
+def test_a_fill_of_no_order_is_caught(config: Config) -> None:
+    book = clean_day()
+    order = book.order(100, QQQ, Side.BUY, 10, limit=501)
+    book.fill(order, 101, 10, 500)
+    book.sell(110, QQQ, 10, 500)
+    book.orders.remove(order)
+    assert "P5" in breached(book, config)
+
+
+def test_a_short_does_not_hide_a_conflict(config: Config) -> None:
+    book = clean_day()
+    book.sell(99, QQQ, 10, 50)
+    book.buy(100, TQQQ, 10, 50)
+    book.buy(101, SQQQ, 10, 50)
+    book.sell(110, TQQQ, 10, 50)
+    book.sell(111, SQQQ, 10, 50)
+    book.buy(120, QQQ, 10, 50)
+    assert breached(book, config) == ["P2", "P5"]
