@@ -1,13 +1,14 @@
 """The one input of a replay: a recording read in time windows, and the clock that goes with it.
 
 Out, keyed: `BarBatch` by symbol and `Ticks` by account. A window is a group of whole days; all symbols of a
-window come before the next one, so every symbol is complete up to the window's end and memory is one window.
-State: the place in the recording.
+window come before the next one, so every symbol is complete up to the window's end. The next window is read
+while the graph works, so memory is two windows. State: the place in the recording.
 """
 
 import hashlib
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
@@ -99,9 +100,19 @@ class _Partition(StatefulSourcePartition[Item, dict[str, Any]]):
         self.window = window
         self.cut = cut
         self.rows: WindowRows | None = None
+        self.reader = ThreadPoolExecutor(1, "reader")
+        self.ahead = self._read_ahead(window)
         done = source.windows[:window]
         source.progress.started = time.perf_counter()
         source.progress.days_done = sum(len(days) for days in done)
+
+    def _read_ahead(self, window: int) -> Future[WindowRows] | None:
+        """Start to read a window while the graph is busy with the one before it."""
+        source = self.source
+        if window == len(source.windows):
+            return None
+        ask = not source.ignore_other_symbols
+        return self.reader.submit(source.recording.read, source.windows[window], with_other_rows=ask)
 
     def next_batch(self) -> Iterable[Item]:
         source, progress = self.source, self.source.progress
@@ -109,7 +120,9 @@ class _Partition(StatefulSourcePartition[Item, dict[str, Any]]):
             raise StopIteration
         days = source.windows[self.window]
         if self.rows is None:
-            self.rows = source.recording.read(days, with_other_rows=not source.ignore_other_symbols)
+            assert self.ahead is not None
+            self.rows = self.ahead.result()
+            self.ahead = self._read_ahead(self.window + 1)
         rows = self.rows
         longest = max(len(bars) for bars in rows.symbols)
         size = source.batch_bars or max(longest, 1)
@@ -188,6 +201,9 @@ class _Partition(StatefulSourcePartition[Item, dict[str, Any]]):
                 [b""] * others.height,
             ),
         )
+
+    def close(self) -> None:
+        self.reader.shutdown(wait=True, cancel_futures=True)
 
     def snapshot(self) -> dict[str, Any]:
         return {

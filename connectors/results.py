@@ -1,9 +1,10 @@
 """The results of a replay on disk.
 
-In, under one key: `AccountBatch` and `DeadLetters`. While a replay runs, rows are appended to plain files of
-fixed-width records under OUT/.work. The snapshot is the lengths of these files: a resumed run cuts them back
-to the last complete epoch and writes on, so whatever dies, every row is there once. When the recording is
-complete, `finish` turns them into Parquet and a summary.
+In, under one key: `AccountBatch` and `DeadLetters`. While a replay runs, rows are appended to plain files
+of fixed-width records under OUT/.work: with every snapshot in a run that can be continued, else when they
+outgrow memory. The snapshot is the lengths of these files: a resumed run cuts them back to the last
+complete epoch and writes on, so whatever dies, every row is there once. When the recording is complete,
+`finish` turns them into Parquet and a summary.
 """
 
 import base64
@@ -13,7 +14,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
@@ -27,6 +28,7 @@ from schemas.topics import DEAD_LETTERS, DECISIONS, EQUITY, EXECUTIONS, ORDERS
 KEY = "results"
 WORK = ".work"
 SUMMARY = "summary.json"
+MEMORY_BYTES = 1 << 25  # of a table, before its rows go to a file
 TABLES: dict[str, type[Record]] = {ORDERS: Order, EXECUTIONS: Execution, DECISIONS: Decision, EQUITY: Equity}
 
 Item = AccountBatch | DeadLetters
@@ -38,12 +40,12 @@ class ResultsError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a complete run left: rows by table (mapped from disk), dead letters as plain rows, the
-    account's own figures.
+    """What a complete run left: rows by table, in parts; dead letters as plain rows; the figures of the
+    account itself.
     """
 
     out: Path
-    tables: dict[str, NDArray[Any]]
+    tables: dict[str, list[NDArray[Any]]]
     dead_letters: list[dict[str, Any]]
     account: dict[str, Any]
 
@@ -53,15 +55,16 @@ Finish = Callable[[Results], None]
 
 class ResultsSink(FixedPartitionedSink[Item, dict[str, Any]]):
     """One partition, since a run has one account. `finals`: how many final batches make the recording
-    complete.
+    complete. `durable`: rows are on disk with every snapshot; without, only what memory should not hold is.
     """
 
-    def __init__(self, out: Path, finals: int, finish: Finish):
+    def __init__(self, out: Path, finals: int, finish: Finish, *, durable: bool):
         if out.exists() and not out.is_dir():
             raise ResultsError(f"{out} is a file; results need a folder")
         self.out = out
         self.finals = finals
         self.finish = finish
+        self.durable = durable
 
     def list_parts(self) -> list[str]:
         return [KEY]
@@ -78,12 +81,53 @@ class ResultsSink(FixedPartitionedSink[Item, dict[str, Any]]):
         return _Partition(self, resume_state)
 
 
+class _Rows:
+    """Rows of one table: the newest in memory, those before them in a file."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], length: int):
+        if length and (not path.is_file() or path.stat().st_size < length):
+            raise ResultsError(
+                f"{path} is shorter than the recovery snapshot says; the output folder does not belong to "
+                f"this recovery directory. Start anew with an empty recovery directory."
+            )
+        self.path = path
+        self.dtype = dtype
+        self.file = path.open("r+b" if path.is_file() else "w+b", buffering=0)
+        self.file.truncate(length)
+        self.file.seek(length)
+        self.parts: list[NDArray[Any]] = []
+        self.held = 0
+
+    def append(self, rows: NDArray[Any]) -> None:
+        self.parts.append(rows)
+        self.held += rows.nbytes
+        if self.held > MEMORY_BYTES:
+            self.spill()
+
+    def spill(self) -> int:
+        """Put all rows into the file; its length."""
+        for rows in self.parts:
+            rest = memoryview(rows.tobytes())
+            while rest:
+                rest = rest[self.file.write(rest) :]  # an unbuffered file may take less at once
+        self.parts, self.held = [], 0
+        return self.file.tell()
+
+    def all(self) -> list[NDArray[Any]]:
+        """All rows, in order, in as many parts as they came in or as one that is mapped from the file."""
+        if self.file.tell() == 0:
+            return self.parts
+        self.spill()
+        return [np.memmap(self.path, self.dtype, "c")]
+
+
 class _Partition(StatefulSinkPartition[Item, dict[str, Any]]):
     def __init__(self, sink: ResultsSink, resumed: dict[str, Any] | None):
         self.sink = sink
         self.work = sink.out / WORK
         self.work.mkdir(parents=True, exist_ok=True)
-        self.files: dict[str, IO[bytes]] = {"lock": (self.work / "lock").open("wb", buffering=0)}
+        self.lock = (self.work / "lock").open("wb")
+        self.tables: dict[str, _Rows] = {}
         try:
             self._take(resumed)
         except ResultsError:
@@ -93,7 +137,7 @@ class _Partition(StatefulSinkPartition[Item, dict[str, Any]]):
     def _take(self, resumed: dict[str, Any] | None) -> None:
         """Take the folder: alone, and at the place where the snapshot was."""
         try:
-            fcntl.flock(self.files["lock"], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ResultsError(
                 f"another run writes to {self.sink.out}; wait for it, or use another folder"
@@ -103,9 +147,9 @@ class _Partition(StatefulSinkPartition[Item, dict[str, Any]]):
         self.account: dict[str, Any] | None = resumed["account"] if resumed else None
         if resumed is None:
             (self.sink.out / SUMMARY).unlink(missing_ok=True)  # of an earlier run
-        for name in (*TABLES, DEAD_LETTERS):
-            length = resumed["lengths"][name] if resumed else 0
-            self.files[name] = self._open(name, length)
+        dtypes = {name: dtype_of(model) for name, model in TABLES.items()}
+        for name, dtype in {**dtypes, DEAD_LETTERS: np.dtype(np.uint8)}.items():
+            self.tables[name] = _Rows(self.work / name, dtype, resumed["lengths"][name] if resumed else 0)
 
     def _identify(self, resumed: str | None) -> str:
         """The rows of a run carry its name, so that a snapshot is never continued on those of another."""
@@ -121,68 +165,42 @@ class _Partition(StatefulSinkPartition[Item, dict[str, Any]]):
         assert found is not None
         return found
 
-    def _open(self, name: str, length: int) -> IO[bytes]:
-        path = self.work / name
-        if length and (not path.is_file() or path.stat().st_size < length):
-            raise ResultsError(
-                f"{path} is shorter than the recovery snapshot says; the output folder does not belong to "
-                f"this recovery directory. Start anew with an empty recovery directory."
-            )
-        file = path.open("r+b" if path.is_file() else "w+b", buffering=0)
-        file.truncate(length)
-        file.seek(length)
-        return file
-
     def write_batch(self, values: list[Item]) -> None:
         for value in values:
             if isinstance(value, DeadLetters):
                 if len(value):
-                    _write(self.files[DEAD_LETTERS], _lines(value))
+                    self.tables[DEAD_LETTERS].append(np.frombuffer(_lines(value), np.uint8))
             else:
                 for name in TABLES:
                     rows: NDArray[Any] = getattr(value, name)
                     if len(rows):
-                        _write(self.files[name], rows.tobytes())
+                        self.tables[name].append(rows)
                 self.account = value.account or self.account
             self.finals += value.final
         if self.finals == self.sink.finals and any(value.final for value in values):
-            assert self.account is not None
-            self.sink.finish(read_results(self.sink.out, self.account))
+            self.sink.finish(self._results())
+
+    def _results(self) -> Results:
+        assert self.account is not None
+        lines = b"".join(part.tobytes() for part in self.tables[DEAD_LETTERS].all()).splitlines()
+        letters = [json.loads(line) for line in lines]
+        letters.sort(
+            key=lambda row: (row["symbol"], row["end_ns"], row["reason"])
+        )  # symbols arrive in no order
+        return Results(
+            self.sink.out, {name: self.tables[name].all() for name in TABLES}, letters, self.account
+        )
 
     def snapshot(self) -> dict[str, Any]:
-        lengths = {name: file.tell() for name, file in self.files.items() if name != "lock"}
-        return {
-            "lengths": lengths,
-            "finals": self.finals,
-            "account": self.account,
-            "run": self.run,
-        }
+        if not self.sink.durable:
+            return {}
+        lengths = {name: rows.spill() for name, rows in self.tables.items()}
+        return {"lengths": lengths, "finals": self.finals, "account": self.account, "run": self.run}
 
     def close(self) -> None:
-        for file in self.files.values():
-            file.close()
-
-
-def read_results(out: Path, account: dict[str, Any]) -> Results:
-    """The rows a run has written so far."""
-    tables = {name: _mapped(out / WORK / name, dtype_of(model)) for name, model in TABLES.items()}
-    with (out / WORK / DEAD_LETTERS).open("rb") as file:
-        letters = [json.loads(line) for line in file]
-    letters.sort(key=lambda row: (row["symbol"], row["end_ns"], row["reason"]))  # symbols arrive in no order
-    return Results(out, tables, letters, account)
-
-
-def _mapped(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
-    if path.stat().st_size == 0:
-        return np.zeros(0, dtype)
-    return np.memmap(path, dtype, "r")
-
-
-def _write(file: IO[bytes], data: bytes) -> None:
-    """All of it: an unbuffered file may take less at once."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
+        for rows in self.tables.values():
+            rows.file.close()
+        self.lock.close()
 
 
 def _lines(letters: DeadLetters) -> bytes:

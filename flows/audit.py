@@ -1,23 +1,22 @@
 """Recounts the five integrity principles from what left the system: orders and executions, and nothing else.
 
-Shares no code with gates, ledger or order life cycle. In: the two tables, the configuration and the calendar.
-Out: per principle whether it held and on what evidence. Time runs as the account saw it: at one event time
-its executions come before its orders.
+Shares no code with gates, ledger or order life cycle. In: the two tables, the configuration and the
+calendar. Out: per principle whether it held and on what evidence. `recount` goes through both tables as the
+account saw them, at one event time executions before orders, with books of its own, and asks every question
+after every event.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
+from operators.compiled import kernel
 from schemas.codes import ExecutionKind, OrderKind, Side
 from schemas.config import NS, Config, micro
 from schemas.records import MICRO
 from schemas.sessions import Sessions
-
-ORDER_KEY = ["instrument", "order_ns", "attempt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,225 +31,255 @@ class Finding:
         return self.breaches == 0
 
 
+TALLY = np.dtype(
+    [
+        (name, "<i8")
+        for name in (
+            "events",
+            "cash",  # now, from the fills alone
+            "worst",  # what open buys could take
+            "low",  # least of cash, also less the worst
+            "negative_cash",
+            "conflicts",
+            "changes_of_side",
+            "sessions",  # with orders or executions
+            "not_flat",
+            "late",
+            "session",  # in progress
+            "session_late",
+            "openings",
+            "second_openings",
+            "shorts",
+            "wrong_reports",
+        )
+    ]
+)
+
+
 def audit(
     orders: NDArray[Any], executions: NDArray[Any], closing_cash: int, config: Config, sessions: Sessions
 ) -> dict[str, Finding]:
     """Findings `P1` to `P5`. `closing_cash`: the cash the account says it ends with, millionths."""
-    sent = _frame(orders).filter(pl.col("kind") == int(OrderKind.NEW))
-    told = _frame(executions)
-    # Worked out once and small beside the bars; every question is then asked of it in one go.
-    flow = _events(sent, told, config).collect().lazy()
-    families = _sides(config)
-    cash, flat, opened, exact, wrong, *sides = (
-        frame.row(0, named=True)
-        for frame in pl.collect_all(
-            [
-                _cash(flow),
-                _flatness(flow, config, sessions),
-                _openings(sent),
-                _exactness(flow),
-                _misfills(sent, told),
-                *(_exposures(flow, *both) for both in families),
-            ]
-        )
+    n = len(config.instruments)
+    family, side = np.full(n, -1), np.zeros(n, np.int64)
+    for f, each in enumerate(config.families):
+        for sign, tiers in ((1, each.bull), (-1, each.bear)):
+            for tier in tiers:
+                i = config.instruments.index(tier.instrument)
+                family[i], side[i] = f, sign
+    books = np.zeros((n, 5), np.int64)
+    books[:, LAST] = -1
+    tally = np.zeros(1, TALLY).view(np.recarray)
+    tally[0].cash = tally[0].low = micro(config.account.cash)
+    tally[0].session = -1
+    recount(
+        _in_time(orders, "time_ns"),
+        _in_time(executions, "known_ns"),
+        family,
+        side,
+        np.zeros((len(config.families), 2), np.int64),
+        np.zeros(len(config.families), np.int64),
+        sessions.close_ns,
+        config.gates.session.flat_by_seconds * NS,
+        micro(config.venue.commission_per_unit),
+        micro(config.venue.commission_share),
+        books,
+        np.zeros((len(orders), 3), np.int64),
+        tally,
     )
-    start = micro(config.account.cash)
-    low = start if cash["low"] is None else cash["low"]
-    ends = start if cash["last"] is None else cash["last"]
-    differ = exact["claims"] + wrong["fills"]
+    told = tally[0]
     return {
         "P1": Finding(
-            cash["breaches"],
-            f"lowest cash less open buys at their worst: {low / MICRO:,.2f} over {cash['events']:,} events",
+            int(told.negative_cash),
+            f"lowest cash less open buys at their worst: {told.low / MICRO:,.2f} over {told.events:,} events",
         ),
         "P2": Finding(
-            sum(side["breaches"] for side in sides),
-            f"{len(families)} families, {sum(side['changes'] for side in sides):,} changes of side, "
-            f"both sides at once {sum(side['breaches'] for side in sides):,} times",
+            int(told.conflicts),
+            f"{len(config.families)} families, {told.changes_of_side:,} changes of side, "
+            f"both sides at once {told.conflicts:,} times",
         ),
         "P3": Finding(
-            flat["not_flat"] + flat["late"],
-            f"{flat['traded']:,} sessions with orders: {flat['not_flat']} not flat at the close, "
-            f"{flat['late']} with a fill in the last {config.gates.session.flat_by_seconds} s",
+            int(told.not_flat + told.late),
+            f"{told.sessions:,} sessions with orders: {told.not_flat} not flat at the close, "
+            f"{told.late} with a fill in the last {config.gates.session.flat_by_seconds} s",
         ),
         "P4": Finding(
-            opened["twice"],
-            f"{opened['openings']:,} openings, {opened['twice']} bars with more than one in an instrument",
+            int(told.second_openings),
+            f"{told.openings:,} openings, {told.second_openings} more than one in a bar and instrument",
         ),
         "P5": Finding(
-            exact["short"] + differ + (ends != closing_cash),
-            f"{exact['short']} events short, {differ} reports that differ, cash recounted "
-            f"{ends / MICRO:,.2f}, account {closing_cash / MICRO:,.2f}",
+            int(told.shorts + told.wrong_reports + (told.cash != closing_cash)),
+            f"{told.shorts} events short, {told.wrong_reports} reports that differ, cash recounted "
+            f"{told.cash / MICRO:,.2f}, account {closing_cash / MICRO:,.2f}",
         ),
     }
 
 
-def _frame(rows: NDArray[Any]) -> pl.LazyFrame:
-    assert rows.dtype.names is not None
-    return pl.LazyFrame({name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names})
+def _in_time(rows: NDArray[Any], time: str) -> Any:
+    """Rows in order of time, since an audit trusts no order; rows of one time keep theirs."""
+    times = rows[time]
+    if (times[1:] < times[:-1]).any():
+        rows = rows[np.argsort(times, kind="stable")]
+    return rows.view(np.recarray)
 
 
-def _events(sent: pl.LazyFrame, told: pl.LazyFrame, config: Config) -> pl.LazyFrame:
-    """Every order sent and every report on it, in time, with what each did to position, open quantity and
-    cash.
-
-    `bought` and `sold`: change of the open quantity of buys and sells. `worst`: change of the cash that open
-    buys could take.
-    """
-    buy = int(Side.BUY)
-    venue = config.venue
-    unit = micro(venue.commission_per_unit)
-    share = micro(venue.commission_share)
-    limit = pl.col("limit_price")
-    worst_each = limit + unit + (limit * share + (MICRO - 1)) // MICRO
-
-    terms = sent.select(*ORDER_KEY, "quantity", worst_each.alias("each"))
-    reports = (
-        told.join(terms.rename({"quantity": "ordered"}), on=ORDER_KEY, how="left", maintain_order="left")
-        .with_columns(is_fill=pl.col("kind") == int(ExecutionKind.FILL), cash_after="cash")
-        .with_columns(
-            done=pl.when("is_fill")
-            .then(pl.col("quantity"))
-            .otherwise(pl.col("ordered") - pl.col("cumulative"))  # the rest of it ends unfilled
-        )
-    )
-    bought = pl.col("side") == buy
-    a = sent.select(
-        time="time_ns",
-        order=pl.lit(1, pl.Int8),
-        number="sequence",
-        instrument="instrument",
-        position=pl.lit(0, pl.Int64),
-        bought=pl.when(bought).then(pl.col("quantity")).otherwise(0),
-        sold=pl.when(bought).then(0).otherwise(pl.col("quantity")),
-        cash=pl.lit(0, pl.Int64),
-        worst=pl.when(bought).then(pl.col("quantity") * worst_each).otherwise(0),
-        claimed=pl.lit(None, pl.Int64),
-        claimed_cash=pl.lit(None, pl.Int64),
-    )
-    signed = pl.when(bought).then(pl.col("quantity")).otherwise(-pl.col("quantity"))
-    b = reports.select(
-        time="known_ns",
-        order=pl.lit(0, pl.Int8),
-        number="number",
-        instrument="instrument",
-        position=pl.when("is_fill").then(signed).otherwise(0),
-        bought=pl.when(bought).then(-pl.col("done")).otherwise(0),
-        sold=pl.when(bought).then(0).otherwise(-pl.col("done")),
-        cash=pl.when("is_fill").then(-signed * pl.col("price") - pl.col("fee")).otherwise(0),
-        worst=pl.when(bought).then(-pl.col("done") * pl.col("each")).otherwise(0),
-        claimed="position",
-        claimed_cash="cash_after",
-    )
-    # a venue's end-of-day expiry comes after the orders of the same moment
-    return (
-        pl.concat([a, b])
-        .sort("time", "order", "number", maintain_order=True)
-        .with_columns(
-            total=pl.col("position").cum_sum().over("instrument"),
-            open_sells=pl.col("sold").cum_sum().over("instrument"),
-            free=(pl.col("cash") - pl.col("worst")).cum_sum() + micro(config.account.cash),
-            cash_now=pl.col("cash").cum_sum() + micro(config.account.cash),
-            exposure=pl.col("position") + pl.col("bought"),
-        )
-    )
+# Columns of `books`, a row an instrument: lots held, open to buy, open to sell; its last opening and order.
+HELD, BUYING, SELLING, OPENED_NS, LAST = range(5)
+# Columns of `state`, a row an order: lots filled, 1 when it ended, the order of its instrument before it.
+FILLED, DONE, BEFORE = range(3)
 
 
-def _cash(flow: pl.LazyFrame) -> pl.LazyFrame:
-    free, cash = pl.col("free"), pl.col("cash_now")
-    return flow.select(
-        events=pl.len(),
-        low=pl.min_horizontal(free.min(), cash.min()),
-        last=cash.last(),
-        breaches=((free < 0) | (cash < 0)).sum(),
-    )
+@kernel
+def recount(
+    orders,
+    executions,
+    family,
+    side,
+    exposed,
+    facing,
+    close_ns,
+    early_ns,
+    fee_each,
+    fee_share,
+    books,
+    state,
+    tally,
+):
+    """Go through both tables; everything found stands in `tally`."""
+    a = 0
+    b = 0
+    while a < len(orders) or b < len(executions):
+        if b < len(executions) and (a == len(orders) or executions[b].known_ns <= orders[a].time_ns):
+            report = executions[b]
+            b += 1
+            now, i = report.known_ns, report.instrument
+            enter_session(now, close_ns, books, tally[0])
+            if now > close_ns[tally[0].session] - early_ns and report.quantity != 0:
+                tally[0].session_late = 1
+            if now == close_ns[tally[0].session]:
+                end_session(books, tally[0])  # what is told at the close was not so before it
+            apply(report, orders, fee_each, fee_share, books, state, tally[0])
+        else:
+            order = orders[a]
+            now, i = order.time_ns, order.instrument
+            enter_session(now, close_ns, books, tally[0])
+            if order.kind == OrderKind.NEW:
+                state[a, BEFORE] = books[i, LAST]
+                books[i, LAST] = a
+                send(order, fee_each, fee_share, books, tally[0])
+            a += 1
+        ask(i, family, side, exposed, facing, books, tally[0])
+    if tally[0].session >= 0:
+        end_session(books, tally[0])
 
 
-def _sides(config: Config) -> list[tuple[list[int], list[int]]]:
-    """Instruments of the bull and the bear side of every family."""
-    index = {symbol: i for i, symbol in enumerate(config.instruments)}
-    return [
-        ([index[tier.instrument] for tier in family.bull], [index[tier.instrument] for tier in family.bear])
-        for family in config.families
-    ]
+@kernel
+def worst_each(order, fee_each, fee_share):
+    """Most that one lot of a buy can cost."""
+    return order.limit_price + fee_each - (-order.limit_price * fee_share // MICRO)
 
 
-def _exposures(flow: pl.LazyFrame, bull: list[int], bear: list[int]) -> pl.LazyFrame:
-    """Exposure is what is held and what open buys could add, so every subset of open orders is covered."""
-
-    def total(side: list[int]) -> pl.Expr:
-        each = (pl.when(pl.col("instrument") == i).then(pl.col("exposure")).otherwise(0) for i in side)
-        return pl.sum_horizontal(pl.lit(0, pl.Int64), *(one.cum_sum().clip(0) for one in each))
-
-    both = flow.filter(pl.col("instrument").is_in([*bull, *bear])).select(bull=total(bull), bear=total(bear))
-    side = pl.col("bull").sign() - pl.col("bear").sign()
-    held = both.with_columns(side=side).filter(pl.col("side") != 0)
-    changes = held.select(changes=(pl.col("side") != pl.col("side").shift(1)).sum())
-    breaches = both.select(breaches=((pl.col("bull") > 0) & (pl.col("bear") > 0)).sum())
-    return pl.concat([changes, breaches], how="horizontal")
-
-
-def _flatness(flow: pl.LazyFrame, config: Config, sessions: Sessions) -> pl.LazyFrame:
-    """Nothing held and nothing open at each close at which anything had happened, and the last fill in time.
-
-    What is open when the close comes counts: an expiry at the close is the venue's end of day, too late here.
-    """
-    closes = pl.Series("close", sessions.close_ns)
-    ends = pl.LazyFrame({"session": np.arange(len(sessions)), "close": closes})
-    dated = flow.join_asof(ends, left_on="time", right_on="close", strategy="forward", coalesce=False)
-    open_ = (pl.col("bought") + pl.col("sold")).sum()
-    left = (
-        dated.filter(pl.col("time") < pl.col("close"))
-        .group_by("session", "instrument")
-        .agg(position=pl.col("position").sum(), open=open_)
-        .sort("session")
-        .with_columns(pl.col("position", "open").cum_sum().over("instrument"))
-        .filter((pl.col("position") != 0) | (pl.col("open") != 0))
-    )
-    early = config.gates.session.flat_by_seconds * NS
-    late = dated.filter((pl.col("position") != 0) & (pl.col("time") > pl.col("close") - early))
-    return pl.concat(
-        [
-            left.select(not_flat=pl.col("session").n_unique()),
-            late.select(late=pl.col("session").n_unique()),
-            dated.select(traded=pl.col("session").n_unique()),
-        ],
-        how="horizontal",
-    )
+@kernel
+def send(order, fee_each, fee_share, books, told):
+    """An order leaves. Every buy opens or adds, whatever it is said to be for."""
+    i = order.instrument
+    if order.side == Side.BUY:
+        books[i, BUYING] += order.quantity
+        told.worst += order.quantity * worst_each(order, fee_each, fee_share)
+        told.openings += 1
+        if books[i, OPENED_NS] == order.time_ns:
+            told.second_openings += 1
+        books[i, OPENED_NS] = order.time_ns
+    else:
+        books[i, SELLING] += order.quantity
 
 
-def _openings(sent: pl.LazyFrame) -> pl.LazyFrame:
-    """Every buy opens or adds, whatever it is said to be for."""
-    entries = sent.filter(pl.col("side") == int(Side.BUY)).group_by("instrument", "time_ns").len()
-    return entries.select(openings=pl.col("len").sum(), twice=(pl.col("len") > 1).sum())
+@kernel
+def apply(report, orders, fee_each, fee_share, books, state, told):
+    """A fill, or the end of an order, against the order it names."""
+    i = report.instrument
+    k = books[i, LAST]
+    while k >= 0 and (orders[k].order_ns != report.order_ns or orders[k].attempt != report.attempt):
+        k = state[k, BEFORE]
+    buys = report.side == Side.BUY
+    ended = 0
+    if report.kind == ExecutionKind.FILL:
+        signed = report.quantity if buys else -report.quantity
+        books[i, HELD] += signed
+        told.cash -= signed * report.price + report.fee
+        ended = report.quantity
+    if k < 0 or state[k, DONE] == 1 or orders[k].side != report.side:
+        told.wrong_reports += 1
+    else:
+        order = orders[k]
+        state[k, FILLED] += ended
+        limit = order.limit_price
+        beyond = limit > 0 and ended > 0 and (report.price > limit if buys else report.price < limit)
+        if beyond or state[k, FILLED] > order.quantity or state[k, FILLED] != report.cumulative:
+            told.wrong_reports += 1
+        if report.kind != ExecutionKind.FILL:
+            ended = order.quantity - state[k, FILLED]  # the rest of it ends unfilled
+            state[k, DONE] = 1
+        if buys:
+            books[i, BUYING] -= ended
+            told.worst -= ended * worst_each(order, fee_each, fee_share)
+        else:
+            books[i, SELLING] -= ended
+    if report.position != books[i, HELD] or report.cash != told.cash:
+        told.wrong_reports += 1
 
 
-def _exactness(flow: pl.LazyFrame) -> pl.LazyFrame:
-    """What is held covers open sells, and is what the account says it is after each report."""
-    return flow.select(
-        short=(pl.col("total") < pl.col("open_sells")).sum(),
-        claims=(
-            (pl.col("claimed") != pl.col("total")) | (pl.col("claimed_cash") != pl.col("cash_now"))
-        ).sum(),
-    )
+@kernel
+def ask(i, family, side, exposed, facing, books, told):
+    """After an event of instrument `i`: principles 1, 2 and 5. An open sell does not count as sold."""
+    told.events += 1
+    free = min(told.cash, told.cash - told.worst)
+    told.low = min(told.low, free)
+    if free < 0:
+        told.negative_cash += 1
+    if books[i, HELD] < books[i, SELLING]:
+        told.shorts += 1
+    f = family[i]
+    if f < 0:
+        return
+    exposed[f, 0] = 0
+    exposed[f, 1] = 0
+    for k in range(len(family)):
+        if family[k] == f:
+            exposed[f, 0 if side[k] > 0 else 1] += max(books[k, HELD] + books[k, BUYING], 0)
+    if exposed[f, 0] > 0 and exposed[f, 1] > 0:
+        told.conflicts += 1
+    now = (1 if exposed[f, 0] > 0 else 0) - (1 if exposed[f, 1] > 0 else 0)
+    if now != 0 and now != facing[f]:
+        if facing[f] != 0:
+            told.changes_of_side += 1
+        facing[f] = now
 
 
-def _misfills(sent: pl.LazyFrame, told: pl.LazyFrame) -> pl.LazyFrame:
-    """Fills of no order, beyond its quantity or its limit, or that do not add up to what was reported."""
-    fills = told.filter(pl.col("kind") == int(ExecutionKind.FILL))
-    orders = sent.select(*ORDER_KEY, "side", "limit_price", ordered="quantity")
-    price, limit = pl.col("price"), pl.col("limit_price")
-    worse = pl.when(pl.col("side") == int(Side.BUY)).then(price > limit).otherwise(price < limit)
-    sums = (
-        fills.drop("side")
-        .join(orders, on=ORDER_KEY, how="left")
-        .group_by(ORDER_KEY)
-        .agg(
-            pl.col("quantity").sum(),
-            pl.col("cumulative").max(),
-            pl.col("ordered").first(),
-            beyond=((limit > 0) & worse).any(),
-        )
-    )
-    adds_up = (pl.col("quantity") == pl.col("cumulative")) & (pl.col("quantity") <= pl.col("ordered"))
-    return sums.select(fills=(~adds_up.fill_null(False) | pl.col("beyond").fill_null(False)).sum())
+@kernel
+def enter_session(now, close_ns, books, told):
+    """The session that `now` belongs to; the one before it has ended."""
+    s = max(told.session, 0)
+    while s < len(close_ns) - 1 and close_ns[s] < now:
+        s += 1
+    if s == told.session:
+        return
+    if told.session >= 0:
+        end_session(books, told)
+    told.session = s
+    told.sessions += 1
+    told.session_late = 0
+
+
+@kernel
+def end_session(books, told):
+    """Principle 3, judged once a session: nothing held, nothing open, and the last fill in time."""
+    if told.session_late < 0:
+        return
+    flat = True
+    for i in range(len(books)):
+        if books[i, HELD] != 0 or books[i, BUYING] != 0 or books[i, SELLING] != 0:
+            flat = False
+    told.not_flat += 0 if flat else 1
+    told.late += told.session_late
+    told.session_late = -1  # judged

@@ -1,6 +1,7 @@
 """The benchmark: bars a second and peak memory of whole replays, on synthetic bars.
 
-Each workload runs in a process of its own: once to compile or load the kernels, then `REPEATS` times; the
+Each workload runs in a process of its own: kernels are compiled or loaded, then one run gives the memory and
+`REPEATS` more the time. The
 figures are of the median run, from the first read of the recording to the closed results, and the peak
 resident memory of the process. Beside it, in the same process and on the same recording, runs the least a
 back-test can do: read the bars and take the EMA cross as vectors, without gates, orders, money or records.
@@ -137,12 +138,15 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     config = configuration(work)
     seconds, floor = [], []
     summary: dict[str, Any] = {}
+    peak = 0.0
     with tempfile.TemporaryDirectory() as out:
         for k in range(REPEATS + 1):
-            summary = run(prepare(recording, config, Path(out)), Console(stderr=True), quiet=True) or {}
-            if k:
+            ready = prepare(recording, config, Path(out) / str(k), durable=False)
+            summary = run(ready, Console(stderr=True), quiet=True) or {}
+            if k == 0:
+                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            else:
                 seconds.append(summary["seconds"])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     for _ in range(REPEATS):
         start = time.perf_counter()
         vectorised_floor(recording, config)

@@ -24,7 +24,7 @@ from connectors.synthetic import Family, write_synthetic
 from flows.bench import bench as run_bench
 from flows.graph import Setup
 from flows.real import replay_families
-from flows.replay import WINDOW_ROWS, prepare
+from flows.replay import prepare
 from flows.run import USER_ERRORS, RunError, run
 from flows.summary import show
 from operators.quality import SymbolJudge
@@ -79,7 +79,7 @@ def replay(
     workers: Annotated[
         int, typer.Option(min=1, max=64, help="worker threads; one is fastest, all give the same result")
     ] = 1,
-    window_rows: Annotated[int, typer.Option(min=1, help="rows read at a time: memory")] = WINDOW_ROWS,
+    window_rows: Annotated[int, typer.Option(min=0, help="rows read at a time, 0: by number of symbols")] = 0,
     batch_bars: Annotated[
         int, typer.Option(min=0, help="most bars in a batch, 0: a window; changes no result")
     ] = 0,
@@ -95,6 +95,7 @@ def replay(
         last=_day(last),
         window_rows=window_rows,
         batch_bars=batch_bars,
+        durable=recovery is not None,
     )
     summary = run(ready, console, workers=workers, recovery=recovery, snapshot_seconds=snapshot_seconds)
     if summary is None:

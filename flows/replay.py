@@ -22,9 +22,10 @@ from flows.graph import Setup, replay_graph
 from flows.summary import summarise
 from schemas.config import Config
 
-WINDOW_ROWS = 1 << 18
-"""Rows read at a time: 64 MB of a quarter of a million bars and everything computed for them. Changes no
-result.
+WINDOW_ROWS = 1 << 15
+WINDOW_ROWS_A_SYMBOL = 1 << 10
+"""Rows read at a time, the larger of the two: few enough for memory and for reading ahead, enough for each
+symbol that the fixed cost of a step does not count. Changes no result.
 """
 
 
@@ -44,11 +45,14 @@ def prepare(
     *,
     first: date | None = None,
     last: date | None = None,
-    window_rows: int = WINDOW_ROWS,
+    window_rows: int = 0,
     batch_bars: int = 0,
+    durable: bool = True,
 ) -> Replay:
-    """Open the recording from day `first` to day `last` and build the flow. Raises `ConfigError` and
-    `RecordingError`.
+    """Open the recording from day `first` to day `last` and build the flow.
+
+    `durable`: with a recovery directory the run can be continued after a crash. Raises `ConfigError`,
+    `RecordingError` and `ResultsError`.
     """
     setup = Setup.of(config, paper=True)
     bars = BarRecording(recording, config.instruments, first, last)
@@ -62,7 +66,7 @@ def prepare(
         bars,
         setup.sessions,
         config.account.id,
-        window_rows=window_rows,
+        window_rows=window_rows or max(WINDOW_ROWS, WINDOW_ROWS_A_SYMBOL * len(config.instruments)),
         batch_bars=batch_bars,
         ignore_other_symbols=config.bars.other_symbols == "ignore",
         progress=progress,
@@ -71,6 +75,7 @@ def prepare(
         out,
         len(config.instruments) + 1,
         lambda results: summarise(results, setup, bars.origin, progress),
+        durable=durable,
     )
     return Replay(replay_graph(source, sink, setup, KEY), progress, setup)
 

@@ -5,10 +5,12 @@ people.
 import hashlib
 import json
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -20,10 +22,10 @@ from connectors.results import SUMMARY, TABLES, Results
 from flows.audit import Finding, audit
 from flows.graph import Setup
 from schemas.codes import Stage
-from schemas.records import MICRO, Names, Record, arrow_schema_of, to_arrow
+from schemas.records import MICRO, Names, Record, arrow_schema_of, dtype_of, to_arrow
 from schemas.topics import DECISIONS, EXECUTIONS, ORDERS
 
-CHUNK = 1 << 17
+CHUNK = 1 << 15
 PRINCIPLES = {
     "P1": "no negative cash",
     "P2": "no conflicting positions",
@@ -44,7 +46,9 @@ def summarise(results: Results, setup: Setup, origin: str, progress: Progress) -
             for name, model in TABLES.items()
         ]
         digested = pool.submit(digest, tables, names)
-        findings = audit(tables[ORDERS], tables[EXECUTIONS], account["cash"], config, setup.sessions)
+        findings = audit(
+            _whole(tables, ORDERS), _whole(tables, EXECUTIONS), account["cash"], config, setup.sessions
+        )
         for task in written:
             task.result()
     if results.dead_letters:
@@ -73,29 +77,41 @@ def summarise(results: Results, setup: Setup, origin: str, progress: Progress) -
     progress.summary = summary
 
 
-def digest(tables: dict[str, NDArray[Any]], names: Names) -> str:
+def digest(tables: dict[str, list[NDArray[Any]]], names: Names) -> str:
     """SHA-256 over orders and decisions in canonical form: a header that names every column and index, then
     the rows in order
     of sequence, every field a little-endian int64."""
     total = hashlib.sha256()
     for name in (ORDERS, DECISIONS):
-        rows = tables[name]
-        header = [name, list(rows.dtype.names or ()), names.account, names.instruments, names.strategies]
+        columns = dtype_of(TABLES[name]).names
+        header = [name, columns, names.account, names.instruments, names.strategies]
         total.update(json.dumps(header).encode())
-        for first in range(0, len(rows), CHUNK):
-            total.update(rows[first : first + CHUNK].tobytes())
+        for rows in _chunks(tables[name]):
+            total.update(rows.tobytes())
     return total.hexdigest()
 
 
-def _write_parquet(path: Path, model: type[Record], rows: Any, names: Names) -> None:
+def _whole(tables: dict[str, list[NDArray[Any]]], name: str) -> NDArray[Any]:
+    parts = tables[name]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, dtype_of(TABLES[name])), *parts])
+
+
+def _chunks(parts: list[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """The rows a few at a time, since what is made of them takes memory of its own."""
+    for rows in parts:
+        for first in range(0, len(rows), CHUNK):
+            yield rows[first : first + CHUNK]
+
+
+def _write_parquet(path: Path, model: type[Record], parts: list[NDArray[Any]], names: Names) -> None:
     unfinished = path.with_suffix(".tmp")
     schema = arrow_schema_of(model)
     named = [field.name for field in schema if pa.types.is_dictionary(field.type)]
     with pq.ParquetWriter(
         unfinished, schema, compression="lz4", use_dictionary=named, store_decimal_as_integer=True
     ) as writer:
-        for first in range(0, len(rows), CHUNK):
-            writer.write_table(to_arrow(model, rows[first : first + CHUNK], names))
+        for rows in _chunks(parts):
+            writer.write_table(to_arrow(model, rows, names))
     unfinished.replace(path)
 
 

@@ -99,7 +99,7 @@ def test_bars_of_another_length_than_configured(
 
 
 @pytest.mark.parametrize(
-    "option", [("--workers", "0"), ("--batch-bars", "-1"), ("--window-rows", "0"), ("--no-such-option",)]
+    "option", [("--workers", "0"), ("--batch-bars", "-1"), ("--window-rows", "-1"), ("--no-such-option",)]
 )
 def test_an_option_out_of_range_is_explained(
     option: tuple[str, ...], clean_recording: Path, config: Path, tmp_path: Path

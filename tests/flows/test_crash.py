@@ -93,9 +93,10 @@ class Place:
     def start_until(self, fraction: float, command: Sequence[str | Path]) -> "subprocess.Popen[str]":
         """Start the command and return once it has written that share of the equity table.
 
-        And more than was there before, so that each run gets further than the one before it.
+        And more than was there before, so that each run gets further than the one before it. A run that
+        cannot be continued keeps its rows in memory: 0 waits until it has taken its folder.
         """
-        file = self.out / ".work" / "equity"
+        file = self.out / ".work" / ("equity" if fraction > 0 else "run")
         before = file.stat().st_size if file.is_file() else 0
         wanted = max(fraction * self.case.bytes_of_equity, before + 1)
         process = start(command)
