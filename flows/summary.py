@@ -97,10 +97,20 @@ def _whole(tables: dict[str, list[NDArray[Any]]], name: str) -> NDArray[Any]:
 
 
 def _chunks(parts: list[NDArray[Any]]) -> Iterator[NDArray[Any]]:
-    """The rows a few at a time, since what is made of them takes memory of its own."""
-    for rows in parts:
-        for first in range(0, len(rows), CHUNK):
-            yield rows[first : first + CHUNK]
+    """The rows `CHUNK` at a time, however they came, so that the same rows make the same file."""
+    held: list[NDArray[Any]] = []
+    room = CHUNK
+    for part in parts:
+        rest = part
+        while len(rest):
+            held.append(rest[:room])
+            room -= len(held[-1])
+            rest = rest[len(held[-1]) :]
+            if room == 0:
+                yield held[0] if len(held) == 1 else np.concatenate(held)
+                held, room = [], CHUNK
+    if held:
+        yield held[0] if len(held) == 1 else np.concatenate(held)
 
 
 def _write_parquet(path: Path, model: type[Record], parts: list[NDArray[Any]], names: Names) -> None:

@@ -188,7 +188,7 @@ def test_a_stopped_run_says_so_and_the_same_command_continues(number: signal.Sig
 def test_a_stopped_run_without_recovery_says_that_nothing_was_kept(case: Case, tmp_path: Path) -> None:
     place = Place(case, tmp_path / "out", tmp_path / "recovery")
     command = [word for word in place.command() if word not in ("-r", place.recovery)]
-    stopped = place.interrupt(0.2, command, signal.SIGINT)
+    stopped = place.interrupt(0, command, signal.SIGINT)
     assert (stopped.code, stopped.stderr) == (130, "")
     assert "nothing was kept" in stopped.stdout
     assert "--recovery" in stopped.stdout
