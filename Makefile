@@ -28,7 +28,7 @@ test: .venv/installed ## run the tests, kernels with bounds checks
 	NUMBA_BOUNDSCHECK=1 $(BIN)/pytest
 
 coverage: .venv/installed ## run the tests of the kernels without the compiler, with coverage
-	NUMBA_DISABLE_JIT=1 $(BIN)/pytest tests/operators --cov=operators --cov=schemas --cov-report=term
+	NUMBA_DISABLE_JIT=1 $(BIN)/pytest tests/operators tests/schemas --cov=operators --cov=schemas --cov-report=term
 
 lint: .venv/installed ## check style and types
 	$(BIN)/ruff check .

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from schemas.config import Config, ConfigError, parse_config, read_toml
 
+DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
+"""The configurations that come with Sluice."""
+
 
 def load_config(path: Path) -> Config:
     """Read and check a TOML file. Raises `ConfigError`."""

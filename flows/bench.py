@@ -17,7 +17,6 @@ import tempfile
 import time
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from connectors.calendars import load_sessions
+from connectors.config_file import DEPLOY, load_config
 from connectors.recording import BarRecording
 from connectors.synthetic import independent_symbols, write_synthetic
 from flows.replay import prepare
@@ -52,73 +52,17 @@ WORKLOADS = {
     "b": Workload(20, 60, *EMA, "20 symbols, 60 days, EMA 10/30"),
     "c": Workload(100, 20, *EMA, "100 symbols, 20 days, EMA 10/30"),
     "churn": Workload(1, 252, "toggle", {}, "1 symbol, 252 days, target toggles on 3 of 4 bars"),
-    "a_4_years": Workload(1, 1008, *EMA, "as a, four times the days: memory must not follow"),
+    "a_4_years": Workload(1, 1008, *EMA, "1 symbol, 1,008 days, EMA 10/30"),
 }
 
 
 def configuration(work: Workload) -> Config:
-    """Every gate on. The frequency limits are as high as the configuration allows, since one workload is
-    all churn.
-    """
-    symbols = [f"SYM{k:03d}" for k in range(1, work.symbols + 1)]
-    return parse_config(
-        {
-            "instruments": symbols,
-            "account": {"id": "bench", "currency": "USD", "cash": 10_000_000},
-            "calendar": {"exchange": "XNYS", "first": date(2021, 1, 1), "last": date(2025, 12, 31)},
-            "bars": {
-                "interval_seconds": 60,
-                "jump_limit": Decimal("0.2"),
-                "max_gap_bars": 60,
-                "max_price": 1_000_000,
-                "max_volume": 10**12,
-                "other_symbols": "refuse",
-            },
-            "strategies": [
-                {
-                    "name": work.strategy,
-                    "kind": work.strategy,
-                    "parameters": work.parameters,
-                    "signals": symbols,
-                    "capital_share": 1,
-                    "filter": {"cooldown": 0, "noise_factor": 0, "noise_window": 100, "min_score": 0},
-                }
-            ],
-            "allocation": {"min_weight_change": Decimal("0.1")},
-            "gates": {
-                "session": {
-                    "entries_stop_minutes": 15,
-                    "cancel_entries_minutes": 10,
-                    "exits_begin_minutes": 5,
-                    "flat_by_seconds": 60,
-                },
-                "freshness": {"max_age_seconds": 90},
-                "conflict": {"two_of_one_side": "refuse"},
-                "frequency": {
-                    "openings_per_window": 16,
-                    "window_minutes": 10,
-                    "openings_per_day": 1000,
-                    "release": "next_session",
-                },
-                "size": {
-                    "max_position_value": 10_000_000,
-                    "max_position_share": 1,
-                    "max_positions": 100,
-                    "max_volume_share": Decimal("0.05"),
-                    "min_order_value": 100,
-                },
-                "cash": {"buffer_share": Decimal("0.05"), "collar": Decimal("0.02")},
-            },
-            "orders": {"entry_lifetime_bars": 3},
-            "venue": {
-                "half_spread": Decimal("0.00005"),
-                "slippage": Decimal("0.00005"),
-                "commission_per_unit": 0,
-                "commission_share": 0,
-                "participation": Decimal("0.1"),
-            },
-        }
-    )
+    """`deploy/bench.toml` with the symbols and the strategy of the workload."""
+    base = load_config(DEPLOY / "bench.toml").model_dump()
+    symbols = tuple(f"SYM{k:03d}" for k in range(1, work.symbols + 1))
+    (strategy,) = base["strategies"]
+    mine = {"name": work.strategy, "kind": work.strategy, "parameters": work.parameters, "signals": symbols}
+    return parse_config({**base, "instruments": symbols, "strategies": ({**strategy, **mine},)})
 
 
 def recording_of(work: Workload, folder: Path) -> Path:

@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from connectors.bar_import import BarImportError, import_bars, report_table
 from connectors.calendars import load_sessions
-from connectors.config_file import load_config
+from connectors.config_file import DEPLOY, load_config
 from connectors.results import SUMMARY, WORK
 from connectors.synthetic import Family, write_synthetic
 from flows.bench import bench as run_bench
@@ -30,7 +30,6 @@ from flows.summary import show
 from operators.quality import SymbolJudge
 from schemas.config import NS
 
-DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 DEFAULT_CONFIG = DEPLOY / "demo.toml"
 FAMILIES_CONFIG = DEPLOY / "us-families.toml"
 DEMO_FAMILIES = (

@@ -114,10 +114,12 @@ class _PerSymbol:
         return plan, self.vectors
 
     def dump(self) -> dict[str, Any]:
-        return {"vectors": [vector.tobytes() for vector in self.vectors or []]}
+        vectors = self.vectors  # none before the first batch names the symbol
+        return {"vectors": None if vectors is None else [vector.tobytes() for vector in vectors]}
 
     def load(self, data: dict[str, Any]) -> None:
-        self.vectors = [np.frombuffer(vector).copy() for vector in data["vectors"]]
+        vectors = data["vectors"]
+        self.vectors = None if vectors is None else [np.frombuffer(vector).copy() for vector in vectors]
 
 
 class Indicators(_PerSymbol):

@@ -4,14 +4,16 @@ import ast
 import re
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
+import polars as pl
 import pytest
 from bytewax.visualize import to_mermaid
 
 from connectors.calendars import load_sessions
 from connectors.config_file import load_config
-from connectors.synthetic import Family, write_synthetic
+from connectors.synthetic import Family, generate, write_synthetic
 from flows.replay import prepare
 from operators.market_plan import market_plan
 from operators.registry import STRATEGIES
@@ -87,6 +89,30 @@ def test_the_strategy_in_the_readme_runs(recording: Path, tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "fills" in done.stdout
+
+
+def block(start: str) -> str:
+    """The code block of the README that holds `start`."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return next(text for text in blocks if start in text)
+
+
+def test_the_commands_for_bars_of_ones_own_work(tmp_path: Path) -> None:
+    sessions = load_sessions("XNYS", date(2024, 10, 1), date(2024, 10, 31))
+    frame = pl.concat(generate(sessions, [Family("TQQQ", (("TQQQ", 3.0),))], date(2024, 10, 1), 3, 1))
+    local = pl.col("start_ns").dt.convert_time_zone("America/New_York").dt.strftime("%Y-%m-%d %H:%M:%S")
+    frame.select("symbol", local.alias("time"), "open", "high", "low", "close", "volume").write_csv(
+        tmp_path / "bars.csv"
+    )
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    commands = block("sluice import") + block("bytewax.run")
+    script = f"set -e\nPATH={Path(sys.executable).parent}:$PATH\n" + commands.replace("source ", "# source ")
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "out" / "mine" / "orders.parquet").is_file()
+    assert (tmp_path / "out" / "mine" / "summary.json").is_file()
 
 
 @pytest.mark.parametrize("target", re.findall(r"make ([a-z]+) ", README))
