@@ -35,7 +35,7 @@ class Progress:
 
     stop: Event
     days: int = 0
-    days_done: int = 0
+    days_done: float = 0.0
     rows: int = 0
     started: float = 0.0  # `time.perf_counter` at the first read
     summary: dict[str, Any] | None = None  # of the complete run
@@ -152,8 +152,8 @@ class _Partition(StatefulSourcePartition[Item, dict[str, Any]]):
             )
         progress.rows += sum(len(batch) for _, batch in items if isinstance(batch, BarBatch))
         self.cut += 1
+        progress.days_done += len(days) / cuts
         if last_cut:
-            progress.days_done += len(days)
             progress.ignored += sum(rows.other_counts.values()) if source.ignore_other_symbols else 0
             self.window, self.cut, self.rows = self.window + 1, 0, None
         return items

@@ -250,3 +250,6 @@ def main() -> None:
         told = f"[bold red]error[/] {escape(str(error))}"
         Console(stderr=True).print(told, highlight=False, soft_wrap=True)
         sys.exit(NOT_JUDGED)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped")
+        sys.exit(STOPPED)
