@@ -270,9 +270,7 @@ class BarRecording:
         return windows
 
     def dead_letters(self) -> pl.DataFrame:
-        """Rows that never became bars when the recording was made: reason, detail, symbol, record, file,
-        row.
-        """
+        """Rows that never became bars when the recording was made, with reason, record, file and row."""
         paths = sorted((self.path / f"topic={DEAD_LETTERS}").glob("*.parquet"))
         if not paths:
             return pl.DataFrame()

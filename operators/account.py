@@ -14,6 +14,16 @@ its decision; nothing refuses an exit.
 """
 
 from operators import allocation, ledger, paper_venue
+from operators.account_output import (
+    DECISIONS,
+    EQUITY,
+    EXECUTIONS,
+    ORDERS,
+    record_decision,
+    record_equity,
+    record_execution,
+    record_order,
+)
 from operators.account_state import rows_per_group
 from operators.compiled import kernel
 from operators.gates import judge_entry
@@ -36,7 +46,6 @@ from schemas.codes import (
 )
 from schemas.records import MICRO
 
-ORDERS, EXECUTIONS, DECISIONS, EQUITY = range(4)
 NO_INSTRUMENT = -1
 NO_STRATEGY = -1
 HASH_PRIMES = (2_147_483_647, 2_147_483_629)
@@ -83,10 +92,9 @@ def apply_group(events, values, verdicts, first, last, state, rules, out):
     if now <= account.time_ns and news == 0:
         return  # nothing that was not applied before: content position, not arrival, decides
     if now < account.time_ns:
+        # A late slice may still be the newest of its own symbol, but the clock does not go back.
         account.late_slices += slices
-        now = (
-            account.time_ns
-        )  # a late slice is still the newest of its own symbol, but the clock does not go back
+        now = account.time_ns
 
     if account.in_session == 1 and now > rules.session_close_ns[account.session]:
         end_session(state, rules, out)
@@ -112,7 +120,6 @@ def apply_group(events, values, verdicts, first, last, state, rules, out):
 
 
 # --- sessions
-# -----------------------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -189,7 +196,6 @@ def state_hash(state, prime):
 
 
 # --- what the journal says
-# ----------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -213,9 +219,7 @@ def apply_slice(event, values, verdicts, state, rules, out):
 
 @kernel
 def match(event, state, rules, out):
-    """The paper venue's answers to the live order of this bar's instrument. A cancel that was asked for
-    comes first.
-    """
+    """The paper venue's answers to the live order of this instrument; an asked-for cancel comes first."""
     i = event.instrument
     order = state.orders[i]
     if not is_live(order):
@@ -257,7 +261,6 @@ def apply_report(state, out, i, time_ns, quantity, price, reference_price, fee):
 
 
 # --- decisions
-# ----------------------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -278,9 +281,7 @@ def desired(state, rules, i):
 
 @kernel
 def decide_exits(state, rules, out):
-    """Reductions of all instruments, and cancels of entries that are no longer wanted. Nothing refuses
-    them.
-    """
+    """Reductions, and cancels of entries that are no longer wanted. Nothing refuses them."""
     for i in range(len(state.positions)):
         position = state.positions[i]
         order = state.orders[i]
@@ -315,9 +316,7 @@ def decide_exits(state, rules, out):
 
 @kernel
 def decide_entries(state, rules, out):
-    """Increases, one instrument after the other, each through all gates on the state the one before it
-    left.
-    """
+    """Increases, one after the other, each through all gates on the state that the one before it left."""
     account = state.account[0]
     limits = rules.limits[0]
     for i in range(len(state.positions)):
@@ -410,7 +409,6 @@ def send_cancel(state, out, i, stage, reason, wanted):
 
 
 # --- measures
-# -----------------------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -465,94 +463,3 @@ def measure(state, rules):
         account.breaches[1] += 1
     if not flat and account.in_session == 1 and time_to_close(state, rules) <= limits.flat_by_ns:
         account.flat_late = 1
-
-
-# --- records -----------------------------------------------------------------------------------------------
-# -------------
-
-
-@kernel
-def record_decision(
-    state, out, i, strategy, stage, outcome, reason, target, approved, price, observed, limit
-):
-    """Append a decision; returns its sequence."""
-    account = state.account[0]
-    row = out.decisions[out.counts[DECISIONS]]
-    out.counts[DECISIONS] += 1
-    row.sequence = account.sequence
-    account.sequence += 1
-    row.time_ns = account.time_ns
-    row.instrument = i
-    row.strategy = strategy
-    row.stage = stage
-    row.outcome = outcome
-    row.reason = reason
-    row.target = target
-    row.approved = approved
-    row.position = state.positions[i].quantity if i >= 0 else 0
-    row.reference_price = price
-    row.observed = observed
-    row.limit = limit
-    return row.sequence
-
-
-@kernel
-def record_order(state, out, i, kind, decision):
-    account = state.account[0]
-    order = state.orders[i]
-    row = out.orders[out.counts[ORDERS]]
-    out.counts[ORDERS] += 1
-    row.sequence = account.sequence
-    account.sequence += 1
-    row.time_ns = account.time_ns
-    row.kind = kind
-    row.instrument = i
-    row.strategy = order.strategy
-    row.order_ns = order.order_ns
-    row.intent = order.intent
-    row.attempt = order.attempt
-    row.side = order.side
-    row.quantity = order.quantity
-    row.limit_price = order.limit_price
-    row.reference_price = order.reference_price
-    row.decision = decision
-
-
-@kernel
-def record_execution(state, out, i, kind, time_ns, quantity, price, reference_price, fee):
-    account = state.account[0]
-    order = state.orders[i]
-    row = out.executions[out.counts[EXECUTIONS]]
-    out.counts[EXECUTIONS] += 1
-    row.number = account.execution_number
-    account.execution_number += 1
-    row.time_ns = time_ns
-    row.known_ns = account.time_ns
-    row.kind = kind
-    row.instrument = i
-    row.order_ns = order.order_ns
-    row.intent = order.intent
-    row.attempt = order.attempt
-    row.side = order.side
-    row.quantity = quantity
-    row.price = price
-    row.reference_price = reference_price
-    row.fee = fee
-    row.cumulative = order.cumulative
-    row.leaves = order.quantity - order.cumulative if is_live(order) else 0
-    row.position = state.positions[i].quantity
-    row.cash = account.cash
-
-
-@kernel
-def record_equity(state, out):
-    account = state.account[0]
-    row = out.equity[out.counts[EQUITY]]
-    out.counts[EQUITY] += 1
-    row.time_ns = account.time_ns
-    row.cash = account.cash
-    row.position_value = account.equity - account.cash
-    row.equity = account.equity
-    row.realised_pnl = account.realised
-    row.fees = account.fees
-    row.costs = account.costs
