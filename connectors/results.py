@@ -7,9 +7,7 @@ complete epoch and writes on, so whatever dies, every row is there once. When th
 `finish` turns them into Parquet and a summary.
 """
 
-import base64
 import fcntl
-import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from numpy.typing import NDArray
 
@@ -28,6 +27,13 @@ from schemas.topics import DEAD_LETTERS, DECISIONS, EQUITY, EXECUTIONS, ORDERS
 KEY = "results"
 WORK = ".work"
 SUMMARY = "summary.json"
+TEXTS = "texts"
+PRICES = ("open", "high", "low", "close", "volume")
+LETTER = np.dtype(
+    [(name, "<i8") for name in ("reason", "start_ns", "end_ns")]
+    + [(name, "<f8") for name in PRICES]
+    + [(f"{text}_{part}", "<i8") for text in ("topic", "symbol", "raw") for part in ("at", "length")]
+)
 MEMORY_BYTES = 1 << 25  # of a table, before its rows go to a file
 TABLES: dict[str, type[Record]] = {ORDERS: Order, EXECUTIONS: Execution, DECISIONS: Decision, EQUITY: Equity}
 
@@ -40,13 +46,13 @@ class ResultsError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a complete run left: rows by table, in parts; dead letters as plain rows; the figures of the
+    """What a complete run left: rows by table, in parts; dead letters as a frame; the figures of the
     account itself.
     """
 
     out: Path
     tables: dict[str, list[NDArray[Any]]]
-    dead_letters: list[dict[str, Any]]
+    dead_letters: pl.DataFrame
     account: dict[str, Any]
 
 
@@ -97,10 +103,12 @@ class _Rows:
         self.file.seek(length)
         self.parts: list[NDArray[Any]] = []
         self.held = 0
+        self.length = length
 
     def append(self, rows: NDArray[Any]) -> None:
         self.parts.append(rows)
         self.held += rows.nbytes
+        self.length += rows.nbytes
         if self.held > MEMORY_BYTES:
             self.spill()
 
@@ -148,7 +156,8 @@ class _Partition(StatefulSinkPartition[Item, dict[str, Any]]):
         if resumed is None:
             (self.sink.out / SUMMARY).unlink(missing_ok=True)  # of an earlier run
         dtypes = {name: dtype_of(model) for name, model in TABLES.items()}
-        for name, dtype in {**dtypes, DEAD_LETTERS: np.dtype(np.uint8)}.items():
+        dtypes |= {DEAD_LETTERS: LETTER, TEXTS: np.dtype(np.uint8)}
+        for name, dtype in dtypes.items():
             self.tables[name] = _Rows(self.work / name, dtype, resumed["lengths"][name] if resumed else 0)
 
     def _identify(self, resumed: str | None) -> str:
@@ -169,7 +178,7 @@ class _Partition(StatefulSinkPartition[Item, dict[str, Any]]):
         for value in values:
             if isinstance(value, DeadLetters):
                 if len(value):
-                    self.tables[DEAD_LETTERS].append(np.frombuffer(_lines(value), np.uint8))
+                    self._refuse(value)
             else:
                 for name in TABLES:
                     rows: NDArray[Any] = getattr(value, name)
@@ -180,13 +189,33 @@ class _Partition(StatefulSinkPartition[Item, dict[str, Any]]):
         if self.finals == self.sink.finals and any(value.final for value in values):
             self.sink.finish(self._results())
 
+    def _refuse(self, letters: DeadLetters) -> None:
+        """Dead letters as rows of fixed width; names and raw records, which have none, as texts beside."""
+        texts = self.tables[TEXTS]
+        rows = np.zeros(len(letters), LETTER)
+        rows["reason"], rows["start_ns"], rows["end_ns"] = letters.reason, letters.start_ns, letters.end_ns
+        for k, name in enumerate(PRICES):
+            rows[name] = letters.prices[k]
+        places: dict[bytes, tuple[int, int]] = {b"": (0, 0)}
+        for field, values in (
+            ("topic", [letters.topic.encode()] * len(letters)),
+            ("symbol", [symbol.encode() for symbol in letters.symbol]),
+            ("raw", letters.raw),
+        ):
+            for text in dict.fromkeys(values):
+                if text not in places:
+                    places[text] = (texts.length, len(text))
+                    texts.append(np.frombuffer(text, np.uint8))
+            rows[f"{field}_at"], rows[f"{field}_length"] = np.array([places[text] for text in values]).T
+        self.tables[DEAD_LETTERS].append(rows)
+
     def _results(self) -> Results:
         assert self.account is not None
-        lines = b"".join(part.tobytes() for part in self.tables[DEAD_LETTERS].all()).splitlines()
-        letters = [json.loads(line) for line in lines]
-        letters.sort(
-            key=lambda row: (row["symbol"], row["end_ns"], row["reason"])
-        )  # symbols arrive in no order
+        rows, texts = (
+            np.concatenate([np.zeros(0, self.tables[name].dtype), *self.tables[name].all()])
+            for name in (DEAD_LETTERS, TEXTS)
+        )
+        letters = _letters(rows, texts.tobytes())
         return Results(
             self.sink.out, {name: self.tables[name].all() for name in TABLES}, letters, self.account
         )
@@ -203,18 +232,22 @@ class _Partition(StatefulSinkPartition[Item, dict[str, Any]]):
         self.lock.close()
 
 
-def _lines(letters: DeadLetters) -> bytes:
-    lines = []
-    for k in range(len(letters)):
-        prices = letters.prices[:, k].tolist()
-        row = {
-            "topic": letters.topic,
-            "symbol": letters.symbol[k],
-            "reason": DeadLetter(letters.reason[k]).name.lower(),
-            "start_ns": int(letters.start_ns[k]),
-            "end_ns": int(letters.end_ns[k]),
-            **dict(zip(("open", "high", "low", "close", "volume"), prices, strict=True)),
-            "raw": base64.b64encode(letters.raw[k]).decode(),
+def _letters(rows: NDArray[Any], texts: bytes) -> pl.DataFrame:
+    """The dead letters with their texts, in an order that does not depend on how they arrived."""
+
+    def text(field: str) -> list[bytes]:
+        places = zip(rows[f"{field}_at"].tolist(), rows[f"{field}_length"].tolist(), strict=True)
+        return [texts[at : at + length] for at, length in places]
+
+    names = [reason.name.lower() for reason in DeadLetter]
+    columns = {name: np.ascontiguousarray(rows[name]) for name in ("start_ns", "end_ns", *PRICES)}
+    frame = pl.DataFrame(
+        {
+            "topic": pl.Series(text("topic"), dtype=pl.Binary).cast(pl.String),
+            "symbol": pl.Series(text("symbol"), dtype=pl.Binary).cast(pl.String),
+            "reason": pl.Series(names, dtype=pl.String).gather(pl.Series(rows["reason"])),
+            **columns,
+            "raw": pl.Series(text("raw"), dtype=pl.Binary),
         }
-        lines.append(json.dumps(row).encode() + b"\n")
-    return b"".join(lines)
+    )
+    return frame.sort("symbol", "end_ns", "reason", maintain_order=True)  # symbols arrive in no order

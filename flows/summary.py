@@ -51,10 +51,11 @@ def summarise(results: Results, setup: Setup, origin: str, progress: Progress) -
         )
         for task in written:
             task.result()
-    if results.dead_letters:
-        pq.write_table(pa.Table.from_pylist(results.dead_letters), results.out / "dead_letters.parquet")
+    letters = results.out / "dead_letters.parquet"
+    if results.dead_letters.is_empty():
+        letters.unlink(missing_ok=True)
     else:
-        (results.out / "dead_letters.parquet").unlink(missing_ok=True)
+        results.dead_letters.write_parquet(letters)
 
     seconds = time.perf_counter() - progress.started
     summary = {
@@ -62,7 +63,7 @@ def summarise(results: Results, setup: Setup, origin: str, progress: Progress) -
         "origin": origin,
         **_figures(results, setup),
         "principles": {key: _principle(key, finding, account) for key, finding in findings.items()},
-        "dead_letters": _by_reason(results.dead_letters),
+        "dead_letters": dict(results.dead_letters["reason"].value_counts().sort("reason").iter_rows()),
         "ignored_rows": progress.ignored,
         "funnel": _funnel(account),
         "digest": digested.result(),
@@ -176,13 +177,6 @@ def _funnel(account: dict[str, Any]) -> dict[str, Any]:
         "orders": account["orders"],
         "fills": account["fills"],
     }
-
-
-def _by_reason(letters: list[dict[str, Any]]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for row in letters:
-        counts[row["reason"]] = counts.get(row["reason"], 0) + 1
-    return dict(sorted(counts.items()))
 
 
 def show(summary: dict[str, Any], out: Path) -> Group:
