@@ -143,7 +143,7 @@ def write_bars(recording: Path, frame: pl.DataFrame) -> None:
         number = 1 + max((int(path.stem[5:]) for path in folder.glob("part-*.parquet")), default=-1)
         unfinished = folder / f".part-{number:06d}.tmp"
         rows.cast({"symbol": pl.Categorical, "source": pl.Categorical}).write_parquet(
-            unfinished, compression="zstd"
+            unfinished, compression="lz4", statistics=False
         )
         unfinished.replace(folder / f"part-{number:06d}.parquet")
 

@@ -32,7 +32,7 @@ from flows.replay import prepare
 from flows.run import run
 from schemas.config import Config, parse_config
 
-REPEATS = 5
+REPEATS = 9
 FIRST = date(2021, 1, 4)
 SEED = 7
 
@@ -140,7 +140,7 @@ def bench(folder: Path, console: Console) -> tuple[Table, dict[str, Any]]:
                 text=True,
             )
         results[name] = json.loads(done.stdout.splitlines()[-1])
-    table = Table(title="Replay, median of 5 runs", title_justify="left")
+    table = Table(title="Replay, median of 9 runs", title_justify="left")
     table.add_column("workload")
     for column in ("bars", "orders", "bars/s", "peak MB", "vectorised floor, bars/s", "ratio", "principles"):
         table.add_column(column, justify="right")

@@ -3,6 +3,7 @@ do.
 """
 
 import fcntl
+import gc
 import signal
 import sqlite3
 import threading
@@ -53,6 +54,7 @@ def run(
     if COLD and not quiet:
         console.print("compiling kernels, once for this version: about 15 seconds")
     compile_kernels(replay.setup)
+    gc.freeze()  # what start-up made stays; looking through it again and again only costs time
     with (
         _locked(recovery) as config,
         _stop_on_signal(replay.progress),
