@@ -1,5 +1,7 @@
 # Everything runs in a virtual environment of its own, with the versions of deploy/requirements.lock.
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+# The Python that makes the environment is never the environment's own, also where that is activated.
+OUTSIDE := $(subst $(CURDIR)/.venv/bin:,,$(PATH))
+PYTHON ?= $(shell PATH="$(OUTSIDE)"; command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 DATA ?=
 CONFIG ?= deploy/us-families.toml
