@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import date
 from threading import Event
 from typing import Any
 
@@ -100,10 +101,10 @@ class _Partition(StatefulSourcePartition[Item, dict[str, Any]]):
         self.window = window
         self.cut = cut
         self.rows: WindowRows | None = None
-        self.reader = ThreadPoolExecutor(1, "reader")
-        self.ahead = self._read_ahead(window)
         done = source.windows[:window]
         source.progress.started = time.perf_counter()
+        self.reader = ThreadPoolExecutor(1, "reader")
+        self.ahead = self._read_ahead(window)
         source.progress.days_done = sum(len(days) for days in done)
 
     def _read_ahead(self, window: int) -> Future[WindowRows] | None:
@@ -163,21 +164,19 @@ class _Partition(StatefulSourcePartition[Item, dict[str, Any]]):
         windows = self.source.windows
         if self.window == len(windows) - 1:
             return END_OF_TIME
-        return _midnight_ns(windows[self.window + 1])
+        return _midnight_ns(windows[self.window + 1][0])
 
     def _tick_times(self, days: Window) -> Int64s:
         """Bar ends of the sessions of the window's days."""
         sessions, step = self.source.sessions, self.source.recording.interval_ns
-        first = _midnight_ns(days)
-        last = int(np.datetime64(days[-1], "ns").astype(np.int64)) + DAY_NS
-        start, stop = np.searchsorted(sessions.open_ns, [first, last])
-        wanted = {int(np.datetime64(day, "ns").astype(np.int64)) // DAY_NS for day in days}
+        wanted = {_midnight_ns(day) for day in days}
+        start, stop = np.searchsorted(sessions.open_ns, [min(wanted), max(wanted) + DAY_NS])
         times = [
             np.arange(open_ns + step, close_ns + 1, step)
             for open_ns, close_ns in zip(
                 sessions.open_ns[start:stop], sessions.close_ns[start:stop], strict=True
             )
-            if open_ns // DAY_NS in wanted
+            if open_ns // DAY_NS * DAY_NS in wanted
         ]
         return np.concatenate(times) if times else np.zeros(0, np.int64)
 
@@ -233,8 +232,8 @@ def _recorded_dead_letters(recording: BarRecording) -> tuple[DeadLetters, ...]:
     )
 
 
-def _midnight_ns(days: Window) -> int:
-    return int(np.datetime64(days[0], "ns").astype(np.int64))
+def _midnight_ns(day: date) -> int:
+    return int(np.datetime64(day, "ns").astype(np.int64))
 
 
 def _batch(

@@ -63,9 +63,8 @@ def replay_families(data: Path, config: Config, console: Console) -> tuple[Table
                 alone = configuration_for(config, found, strategy)
                 label = f"{alone.strategies[0].name} on {found.family.name}, reading {found.signal}"
                 with console.status(label):
-                    ready = prepare(
-                        recording, alone, Path(scratch) / "out", first=found.first, last=found.last
-                    )
+                    out = Path(scratch) / "out"
+                    ready = prepare(recording, alone, out, first=found.first, last=found.last, durable=False)
                     summary = run(ready, console, quiet=True)
                 if summary is None:
                     raise RecordingError(f"stopped in {label}")

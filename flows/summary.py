@@ -80,8 +80,8 @@ def summarise(results: Results, setup: Setup, origin: str, progress: Progress) -
 
 def digest(tables: dict[str, list[NDArray[Any]]], names: Names) -> str:
     """SHA-256 over orders and decisions in canonical form: a header that names every column and index, then
-    the rows in order
-    of sequence, every field a little-endian int64."""
+    the rows in order of sequence, every field a little-endian int64.
+    """
     total = hashlib.sha256()
     for name in (ORDERS, DECISIONS):
         columns = dtype_of(TABLES[name]).names

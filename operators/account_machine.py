@@ -37,18 +37,8 @@ class Account:
         orders, executions, decisions, equity = (
             rows[0] if len(rows) == 1 else np.concatenate(rows) for rows in parts
         )
-        bars = int(self.state.account[0].bars)
-        return [
-            AccountBatch(
-                orders,
-                executions,
-                decisions,
-                equity,
-                bars,
-                event.final,
-                self.figures() if event.final else None,
-            )
-        ]
+        figures = self.figures() if event.final else None
+        return [AccountBatch(orders, executions, decisions, equity, event.final, figures)]
 
     def figures(self) -> dict[str, Any]:
         """The account record as plain numbers."""

@@ -125,6 +125,5 @@ class AccountBatch:
     executions: NDArray[Any]
     decisions: NDArray[Any]
     equity: NDArray[Any]
-    bars: int  # slices applied so far
     final: bool
     account: dict[str, Any] | None

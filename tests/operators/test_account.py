@@ -665,7 +665,7 @@ def test_the_machine_gives_the_same_rows_wherever_it_is_cut_and_restored() -> No
             if last:
                 assert out.account["cash"] == whole.account.cash
                 assert out.account["breaches"] == whole.account.breaches.tolist()
-                assert out.bars == whole.account.bars
+                assert out.account["bars"] == whole.account.bars
             restored = Account(config, rules)
             restored.load(machine.dump())
             machine = restored
