@@ -146,7 +146,7 @@ def begin_session(state, rules, now):
     for i in range(len(state.positions)):
         position = state.positions[i]
         position.carried = 1 if position.quantity != 0 else 0
-        start_session(position, rules.limits[0])
+        start_session(position, state.limits[0])
 
 
 @kernel
@@ -159,7 +159,7 @@ def end_session(state, rules, out):
             flat = False
     close_ns = rules.session_close_ns[account.session]
     account.time_ns = max(close_ns, account.time_ns)
-    if rules.limits[0].paper == 1:
+    if state.limits[0].paper == 1:
         for i in range(len(state.orders)):
             if is_live(state.orders[i]):
                 advance(state.orders[i], OrderEvent.EXPIRE)
@@ -206,7 +206,7 @@ def apply_slice(event, values, verdicts, state, rules, out):
     position = state.positions[i]
     if event.time_ns <= position.mark_ns:
         return  # the same slice again: content position, not arrival, decides
-    if rules.limits[0].paper == 1:
+    if state.limits[0].paper == 1:
         match(event, state, rules, out)
     position.mark = event.close
     position.mark_ns = event.time_ns
@@ -224,7 +224,7 @@ def match(event, state, rules, out):
     order = state.orders[i]
     if not is_live(order):
         return
-    limits = rules.limits[0]
+    limits = state.limits[0]
     opened_ns = event.time_ns - limits.interval_ns
     if order.state == OrderState.PENDING_CANCEL:
         advance(order, OrderEvent.CANCEL)
@@ -274,7 +274,7 @@ def desired(state, rules, i):
             position.carried = 0
         else:
             return 0, Stage.SESSION, Reason.CARRIED_OVER
-    if time_to_close(state, rules) <= rules.limits[0].exits_begin_ns and position.quantity > 0:
+    if time_to_close(state, rules) <= state.limits[0].exits_begin_ns and position.quantity > 0:
         return 0, Stage.SESSION, Reason.END_OF_DAY
     return wanted, Stage.ALLOCATION, Reason.TARGET
 
@@ -291,7 +291,7 @@ def decide_exits(state, rules, out):
         if is_live(order):
             if order.intent == Intent.ENTRY and order.state != OrderState.PENDING_CANCEL:
                 left = time_to_close(state, rules)
-                if left <= rules.limits[0].cancel_entries_ns:
+                if left <= state.limits[0].cancel_entries_ns:
                     send_cancel(state, out, i, Stage.SESSION, Reason.ENTRIES_STOPPED, wanted)
                 elif wanted <= position.quantity:
                     send_cancel(state, out, i, stage, Reason.TARGET_WITHDRAWN, wanted)
@@ -318,7 +318,7 @@ def decide_exits(state, rules, out):
 def decide_entries(state, rules, out):
     """Increases, one after the other, each through all gates on the state that the one before it left."""
     account = state.account[0]
-    limits = rules.limits[0]
+    limits = state.limits[0]
     for i in range(len(state.positions)):
         position = state.positions[i]
         order = state.orders[i]
@@ -421,7 +421,7 @@ def share_of(part, whole):
 def measure(state, rules):
     """Equity, drawdown, reserved cash, and the principles as the account itself sees them after the event."""
     account = state.account[0]
-    limits = rules.limits[0]
+    limits = state.limits[0]
     value = 0
     reserved = 0
     flat = True

@@ -1,9 +1,39 @@
 """How the account stage writes its outputs: one row each, from the state as it stands."""
 
 from operators.compiled import kernel
-from operators.order_lifecycle import is_live
 
-ORDERS, EXECUTIONS, DECISIONS, EQUITY = range(4)  # places in `Output.counts`
+ORDERS, EXECUTIONS, DECISIONS, EQUITY, ALERTS = range(5)  # places in `Output.counts`
+NO_BREAKER = 0
+
+
+@kernel
+def next_row(state, out, table, rows):
+    """The place of the next row of a table with room for `rows`. A full table is a bound reached: it is
+    counted, and whoever runs the stage must stop.
+    """
+    row = out.counts[table]
+    if row == rows:
+        state.account[0].overflow += 1
+        return rows - 1
+    out.counts[table] += 1
+    return row
+
+
+@kernel
+def record_alert(state, out, kind, breaker, instrument, strategy, observed, limit):
+    """Append an alert. `breaker` counts where the kind is about one."""
+    account = state.account[0]
+    account.alerts += 1
+    row = out.alerts[next_row(state, out, ALERTS, len(out.alerts))]
+    row.sequence = account.sequence
+    account.sequence += 1
+    row.time_ns = account.time_ns
+    row.kind = kind
+    row.breaker = breaker
+    row.instrument = instrument
+    row.strategy = strategy
+    row.observed = observed
+    row.limit = limit
 
 
 @kernel
@@ -12,8 +42,7 @@ def record_decision(
 ):
     """Append a decision; returns its sequence."""
     account = state.account[0]
-    row = out.decisions[out.counts[DECISIONS]]
-    out.counts[DECISIONS] += 1
+    row = out.decisions[next_row(state, out, DECISIONS, len(out.decisions))]
     row.sequence = account.sequence
     account.sequence += 1
     row.time_ns = account.time_ns
@@ -32,11 +61,9 @@ def record_decision(
 
 
 @kernel
-def record_order(state, out, i, kind, decision):
+def record_order(state, out, i, order, kind, decision):
     account = state.account[0]
-    order = state.orders[i]
-    row = out.orders[out.counts[ORDERS]]
-    out.counts[ORDERS] += 1
+    row = out.orders[next_row(state, out, ORDERS, len(out.orders))]
     row.sequence = account.sequence
     account.sequence += 1
     row.time_ns = account.time_ns
@@ -50,40 +77,42 @@ def record_order(state, out, i, kind, decision):
     row.quantity = order.quantity
     row.limit_price = order.limit_price
     row.reference_price = order.reference_price
+    row.expires_ns = order.expires_ns
     row.decision = decision
 
 
 @kernel
-def record_execution(state, out, i, kind, time_ns, quantity, price, reference_price, fee):
+def record_execution(state, out, report, cumulative, leaves, late):
+    """Append a report that was applied, with what it left."""
     account = state.account[0]
-    order = state.orders[i]
-    row = out.executions[out.counts[EXECUTIONS]]
-    out.counts[EXECUTIONS] += 1
+    row = out.executions[next_row(state, out, EXECUTIONS, len(out.executions))]
     row.number = account.execution_number
     account.execution_number += 1
-    row.time_ns = time_ns
+    row.execution_id = report.execution_id
+    row.reference_id = report.reference_id
+    row.time_ns = report.time_ns
     row.known_ns = account.time_ns
-    row.kind = kind
-    row.instrument = i
-    row.order_ns = order.order_ns
-    row.intent = order.intent
-    row.attempt = order.attempt
-    row.side = order.side
-    row.quantity = quantity
-    row.price = price
-    row.reference_price = reference_price
-    row.fee = fee
-    row.cumulative = order.cumulative
-    row.leaves = order.quantity - order.cumulative if is_live(order) else 0
-    row.position = state.positions[i].quantity
+    row.kind = report.kind
+    row.instrument = report.instrument
+    row.order_ns = report.order_ns
+    row.intent = report.intent
+    row.attempt = report.attempt
+    row.side = report.side
+    row.quantity = report.quantity
+    row.price = report.price
+    row.reference_price = report.reference_price
+    row.fee = report.fee
+    row.cumulative = cumulative
+    row.leaves = leaves
+    row.late = late
+    row.position = state.positions[report.instrument].quantity if report.instrument >= 0 else 0
     row.cash = account.cash
 
 
 @kernel
 def record_equity(state, out):
     account = state.account[0]
-    row = out.equity[out.counts[EQUITY]]
-    out.counts[EQUITY] += 1
+    row = out.equity[next_row(state, out, EQUITY, len(out.equity))]
     row.time_ns = account.time_ns
     row.cash = account.cash
     row.position_value = account.equity - account.cash

@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 
 from operators.account_state import (
+    BUCKETS,
     FAMILY_RULE,
+    HOLDING_RULE,
     INSTRUMENT_RULE,
     LIMITS,
     SLEEVE_RULE,
+    STRATEGY_RULE,
     TIER_RULE,
     Rules,
     State,
@@ -20,6 +23,9 @@ from operators.account_state import (
 from schemas.config import MINUTE_NS, NS, Config, micro
 from schemas.records import MICRO
 from schemas.sessions import Sessions
+
+
+NO_STRATEGY = -1
 
 
 def account_rules(config: Config, sessions: Sessions, *, paper: bool) -> Rules:
@@ -50,9 +56,20 @@ def account_rules(config: Config, sessions: Sessions, *, paper: bool) -> Rules:
         for symbol in strategy.signals
     )
     members = sorted(side, key=lambda i: (side[i][0], i))
+    held: list[set[int]] = [set() for _ in config.instruments]
+    for s, strategy in enumerate(config.strategies):
+        family_index = families.get(strategy.family or "", -1)
+        for i in range(len(config.instruments)):
+            if side.get(i, (-2, 0))[0] == family_index or (
+                family_index < 0 and config.instruments[i] in strategy.signals
+            ):
+                held[i].add(s)
+    holdings: list[tuple[int, int]] = []
     instrument_rows = []
     for i in range(len(config.instruments)):
         family_of, sign = side.get(i, (-1, 0))
+        first_holding = len(holdings)
+        holdings += [(s, i) for s in sorted(held[i])] + [(NO_STRATEGY, i)]
         mine = [k for k, row in enumerate(sleeves) if row[0] == i]
         kin = [k for k, m in enumerate(members) if i in side and side[m][0] == family_of]
         instrument_rows.append(
@@ -62,12 +79,16 @@ def account_rules(config: Config, sessions: Sessions, *, paper: bool) -> Rules:
                 mine[0] if mine else 0,
                 mine[-1] + 1 if mine else 0,
                 *((kin[0], kin[-1] + 1) if kin else (0, 0)),
+                first_holding,
+                len(holdings),
             )
         )
 
     return Rules(
         limits=_filled(LIMITS, [_limits(config, paper)]),
         instruments=_filled(INSTRUMENT_RULE, instrument_rows),
+        holdings=_filled(HOLDING_RULE, holdings),
+        strategies=_filled(STRATEGY_RULE, [(micro(s.capital_share),) for s in config.strategies]),
         sleeves=_filled(SLEEVE_RULE, [(s, i, f, share) for i, s, f, share in sleeves]),
         families=_filled(FAMILY_RULE, family_rows),
         tiers=_filled(TIER_RULE, tiers),
@@ -82,7 +103,12 @@ def initial_state(config: Config, rules: Rules) -> State:
     state = state_of(np.zeros(state_words(rules), np.int64), rules)
     account = state.account[0]
     account.session = -1
-    account.cash = account.equity = account.peak_equity = account.min_free_cash = micro(config.account.cash)
+    cash = micro(config.account.cash)
+    account.cash = account.equity = account.min_free_cash = cash
+    account.session_equity = account.peak_equity = account.drawdown_peak = cash
+    state.limits[0] = rules.limits[0]
+    account.tokens = rules.limits[0].message_burst * MINUTE_NS
+    state.strategies.facing = -1
     return state
 
 
@@ -92,7 +118,7 @@ def _score(probability: Any) -> int:
 
 
 def _limits(config: Config, paper: bool) -> tuple[int, ...]:
-    gates, venue = config.gates, config.venue
+    gates, breakers, orders, venue = config.gates, config.breakers, config.orders, config.venue
     values = {
         "paper": int(paper),
         "interval_ns": config.interval_ns,
@@ -100,6 +126,8 @@ def _limits(config: Config, paper: bool) -> tuple[int, ...]:
         "entries_stop_ns": gates.session.entries_stop_minutes * MINUTE_NS,
         "cancel_entries_ns": gates.session.cancel_entries_minutes * MINUTE_NS,
         "exits_begin_ns": gates.session.exits_begin_minutes * MINUTE_NS,
+        "reprice_ns": gates.session.reprice_minutes * MINUTE_NS,
+        "force_ns": gates.session.force_minutes * MINUTE_NS,
         "flat_by_ns": gates.session.flat_by_seconds * NS,
         "max_age_ns": gates.freshness.max_age_seconds * NS,
         "one_of_one_side": int(gates.conflict.two_of_one_side == "refuse"),
@@ -114,7 +142,33 @@ def _limits(config: Config, paper: bool) -> tuple[int, ...]:
         "min_order_value": micro(gates.size.min_order_value),
         "buffer_share": micro(gates.cash.buffer_share),
         "collar": micro(gates.cash.collar),
-        "entry_lifetime_bars": config.orders.entry_lifetime_bars,
+        "message_burst": gates.messages.burst,
+        "messages_per_minute": gates.messages.per_minute,
+        "message_reserve": int(gates.messages.burst * gates.messages.reserved_share),
+        "daily_loss": micro(breakers.daily_loss.share),
+        "daily_loss_next_session": int(breakers.daily_loss.release == "next_session"),
+        "rapid_loss": micro(breakers.rapid_loss.share),
+        "rapid_bucket_ns": breakers.rapid_loss.window_minutes * MINUTE_NS // BUCKETS,
+        "rapid_pause_ns": breakers.rapid_loss.pause_minutes * MINUTE_NS,
+        "drawdown": micro(breakers.drawdown.share),
+        "drawdown_factor": micro(breakers.drawdown.factor),
+        "drawdown_release": micro(breakers.drawdown.release_share),
+        "losses_in_a_row": breakers.consecutive_losses.count,
+        "losses_pause_ns": breakers.consecutive_losses.pause_minutes * MINUTE_NS,
+        "strategy_loss": micro(breakers.strategy_loss.share),
+        "strategy_pause_ns": breakers.strategy_loss.pause_minutes * MINUTE_NS,
+        "exit_attempts": breakers.exit_failure.attempts,
+        "no_progress_ns": breakers.exit_failure.no_progress_seconds * NS,
+        "kill_at_failures": breakers.exit_failure.instruments_to_kill,
+        "slow_at": micro(breakers.unusual_trading.slow_at),
+        "stop_at": micro(breakers.unusual_trading.stop_at),
+        "entry_lifetime_bars": orders.entry_lifetime_bars,
+        "exit_collar": micro(orders.exit_collar),
+        "retry_ns": orders.retry_seconds * NS,
+        "answer_ns": orders.answer_seconds * NS,
+        "query_ns": orders.query_seconds * NS,
+        "absence_answers": orders.absence_answers,
+        "absence_ns": orders.absence_seconds * NS,
         "half_spread": micro(venue.half_spread),
         "slippage": micro(venue.slippage),
         "commission_per_unit": micro(venue.commission_per_unit),

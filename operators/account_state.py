@@ -5,9 +5,15 @@ quantities in lots, times in nanoseconds, signals and weights in millionths. A s
 | array | rows | bound |
 |---|---|---|
 | account | 1 | |
+| limits | 1 | the configured limits, as operators have changed them since |
 | positions | one an instrument | instruments in the configuration |
 | orders | the live or last order of an instrument | the same: an instrument has one live order at most |
+| past | the `PAST` orders before it, for reports that come late | `PAST` times instruments |
+| holdings | one a strategy and instrument it can hold, and one an instrument for no strategy | the configuration |
+| strategies | one a strategy | |
 | sleeves | one a strategy and instrument it reads | strategies times signals |
+| breakers | see `account_breaker` and its sisters | |
+| seen, seen_hash | the last `SEEN` execution ids and the hashes of their content | `SEEN` |
 """
 
 from typing import Any, NamedTuple
@@ -16,11 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.compiled import kernel
-from schemas.codes import Stage
-from schemas.records import Decision, Equity, Execution, Order, dtype_of
+from schemas.codes import Breaker, Stage
+from schemas.records import Alert, Decision, Equity, Execution, Order, Report, dtype_of
 
 RING = 16  # openings the frequency gate remembers: the largest `openings_per_window` a configuration may have
+PAST = 8
+SEEN = 1024
+BUCKETS = 16  # of the window of the rapid loss
 STAGES = len(Stage)
+ACCOUNT_BREAKERS = (Breaker.DAILY_LOSS, Breaker.RAPID_LOSS, Breaker.DRAWDOWN)
+STRATEGY_BREAKERS = (Breaker.CONSECUTIVE_LOSSES, Breaker.STRATEGY_LOSS, Breaker.UNUSUAL_TRADING)
+N_ACCOUNT, N_STRATEGY = len(ACCOUNT_BREAKERS), len(STRATEGY_BREAKERS)
 
 
 def _fields(*names: str, **arrays: int) -> np.dtype[Any]:
@@ -28,24 +40,42 @@ def _fields(*names: str, **arrays: int) -> np.dtype[Any]:
 
 
 ACCOUNT = _fields(
+    "offset",  # rows of the journal applied
     "time_ns",  # of the last applied group
     "session",  # index of the session in progress or last ended, -1 before the first
-    "in_session",  # 1 from the first slice of a session to its close
+    "in_session",  # 1 from the first event of a session to its close
+    "day_phase",
+    "level",  # halt level
+    "flatten",  # 1: sell everything; a kill or a command, until flat
+    "command_id",  # of the newest command applied
     "cash",
     "reserved",  # worst-case cost of open buys
     "realised",  # before fees
     "fees",
     "costs",  # spread and slippage
     "equity",
+    "session_equity",  # at the session's first event
     "peak_equity",
+    "drawdown_peak",  # from which the drawdown breaker counts: the peak, or equity when an operator released it
     "max_drawdown",
     "max_drawdown_share",  # of the peak, millionths
     "min_free_cash",  # lowest cash less reserved, at any time
-    "sequence",  # of the next order or decision
+    "bucket",  # of the rapid loss: number of the newest, time over its length
+    "tokens",  # messages left in the bucket, times a minute in ns
+    "tokens_ns",
+    "sequence",  # of the next order, decision or alert
     "execution_number",  # of the next execution
+    "seen_next",
+    "overflow",  # rows that did not fit an output: a bound was reached, the run stops
     # counters
     "bars",
     "late_slices",
+    "repeated_slices",
+    "ticks",
+    "reports",
+    "repeated_reports",
+    "refused_reports",
+    "commands",
     "signals",
     "signals_passed",
     "signals_noise",
@@ -54,7 +84,11 @@ ACCOUNT = _fields(
     "targets",
     "orders",
     "cancels",
+    "queries",
     "fills",
+    "busts",
+    "late_fills",
+    "alerts",
     "illegal_transitions",
     "sessions",
     "sessions_not_flat",  # something held or open at the close
@@ -62,13 +96,15 @@ ACCOUNT = _fields(
     "flat_late",  # 1: so in the session in progress
     "groups",  # bar ends and ticks applied in sessions
     "capital_use",  # sum over groups of position value / equity, millionths
+    highest=BUCKETS,  # equity in each bucket of the rapid loss's window
     refused=STAGES,  # by stage
     breaches=6,  # of principle 1 to 5, seen by the account itself; index 0 unused
+    denied=6,  # the same, while the venue contradicted itself: a fill it had denied, a bust, an order not ours
 )
 
 POSITION = _fields(
-    "quantity",
-    "book",  # what the quantity cost, without fees
+    "quantity",  # sum over the holdings
+    "book",  # what the quantity cost, without fees; sum over the holdings
     "mark",  # last close
     "mark_ns",
     "volume",  # of the last bar
@@ -76,12 +112,20 @@ POSITION = _fields(
     "reweighted",  # the weight changed since the goal was set
     "goal",  # absolute target in lots, fixed when the weight changes
     "strategy",  # that changed the weight last
+    "phase",  # PositionPhase
+    "urgency",  # of the exit in progress: 0 as the day says, 1 forced
+    "exit_stage",  # why the exit in progress began: stage and reason of its first decision
+    "exit_reason",
+    "exit_failures",
+    "progress_ns",  # when the exit in progress began or last filled
+    "retry_ns",  # no new exit before this
+    "blocked",  # Reason why nothing may be added, 0 none: to be settled by fills, a statement or an operator
+    "denied",  # 1 from a contradiction of the venue until flat
+    "attempt_ns",  # bar end of the last order
+    "attempt",
     "opened_ns",  # bar end of the last opening order
-    "openings",  # opening orders this session
-    "switched_off",  # by the frequency gate
     "carried",  # held at the close of an earlier session
-    "ring_next",
-    opened_ring=RING,  # times of the last opening orders
+    "past_next",
 )
 
 ORDER = _fields(
@@ -91,18 +135,71 @@ ORDER = _fields(
     "order_ns",
     "attempt",
     "quantity",
-    "cumulative",
+    "cumulative",  # sum of its distinct fills
+    "told",  # highest cumulative a report has named
     "limit_price",
     "reference_price",
+    "expires_ns",
     "strategy",
-    "bars",  # bars of its instrument since it was sent
     "decision",
+    "sent_ns",
+    "asked_ns",  # when the last request without an answer left, 0 none
+    "query_ns",  # when it was last asked for
+    "alerted",  # 1: that its answer is late
+    "absences",  # answers in a row that the venue does not know it
+    "absent_ns",  # time of the first of them
+    "cancel_asked",  # 1: by us
+)
+
+HOLDING = _fields(
+    "quantity",
+    "book",
+    "realised",
+    "fees",
+    "trade",  # result of the round trip in progress, after fees
+    "openings",  # opening orders this session
+    "ring_next",
+    opened_ring=RING,  # times of the last opening orders
+)
+
+MEASURES = 3  # of the adaptive breaker: openings, flips, costs
+STRATEGY = _fields(
+    "losses",  # round trips lost in a row
+    "result",  # realised and unrealised, after fees
+    "best",  # highest result since the loss breaker was last released
+    "facing",  # instrument last opened, -1 none
+    "blocks",  # of bars, completed: the length of the profile's experience
+    "bars",  # in the block in progress
+    "spacing_ns",  # no opening before this, while slowed down
+    count=MEASURES,  # in the block in progress
+    mean=MEASURES,  # by the profile, a block, thousandths
+    spread=MEASURES,  # mean absolute deviation, thousandths
+)
+
+BREAKER = _fields(
+    "tripped",
+    "tripped_ns",
+    "until_ns",  # released at this time; 0: by a rule of its own or an operator
+    "observed",
+    "limit",
+    "trips",
 )
 
 SLEEVE = _fields("value", "tier", "instrument", "weight")
 
 SLEEVE_RULE = _fields("strategy", "signal", "family", "share")
-INSTRUMENT_RULE = _fields("family", "side", "first_sleeve", "last_sleeve", "first_member", "last_member")
+HOLDING_RULE = _fields("strategy", "instrument")
+STRATEGY_RULE = _fields("share")
+INSTRUMENT_RULE = _fields(
+    "family",
+    "side",
+    "first_sleeve",
+    "last_sleeve",
+    "first_member",
+    "last_member",
+    "first_holding",  # the last of them is of no strategy
+    "last_holding",
+)
 TIER_RULE = _fields("family", "level", "score", "instrument", "weight")
 FAMILY_RULE = _fields("first_tier", "last_tier", "hysteresis")
 LIMITS = _fields(
@@ -112,6 +209,8 @@ LIMITS = _fields(
     "entries_stop_ns",
     "cancel_entries_ns",
     "exits_begin_ns",
+    "reprice_ns",
+    "force_ns",
     "flat_by_ns",
     "max_age_ns",
     "one_of_one_side",
@@ -126,7 +225,33 @@ LIMITS = _fields(
     "min_order_value",
     "buffer_share",
     "collar",
+    "message_burst",
+    "messages_per_minute",
+    "message_reserve",
+    "daily_loss",
+    "daily_loss_next_session",
+    "rapid_loss",
+    "rapid_bucket_ns",
+    "rapid_pause_ns",
+    "drawdown",
+    "drawdown_factor",
+    "drawdown_release",
+    "losses_in_a_row",
+    "losses_pause_ns",
+    "strategy_loss",
+    "strategy_pause_ns",
+    "exit_attempts",
+    "no_progress_ns",
+    "kill_at_failures",
+    "slow_at",
+    "stop_at",
     "entry_lifetime_bars",
+    "exit_collar",
+    "retry_ns",
+    "answer_ns",
+    "query_ns",
+    "absence_answers",
+    "absence_ns",
     "half_spread",
     "slippage",
     "commission_per_unit",
@@ -134,10 +259,25 @@ LIMITS = _fields(
     "participation",
 )
 
-EVENT = np.dtype(
-    [(n, "<i8") for n in ("kind", "time_ns", "instrument", "open", "high", "low", "close", "volume")],
+EVENT = _fields("kind", "time_ns", "instrument", "detail", "open", "high", "low", "close", "volume")
+"""A row of the journal. The signals of a slice stand beside it: values (n, s) int64 and verdicts (n, s) uint8.
+`detail`: the row of `reports` or `commands` that an execution or a control is.
+"""
+
+REPORT = dtype_of(Report)
+
+COMMAND = _fields(
+    "action",
+    "command_id",
+    "expires_ns",
+    "keys",  # different operators whose signature is right
+    "breaker",
+    "strategy",
+    "instrument",
+    "limit",  # place in LIMITS
+    "value",
+    "refusal",  # ControlRefusal of whoever read it, 0 none
 )
-"""A row of the journal. Its signals stand beside it: values (n, s) int64 and verdicts (n, s) uint8."""
 
 Records = NDArray[Any]
 
@@ -147,16 +287,25 @@ class State(NamedTuple):
 
     words: NDArray[np.int64]
     account: Records
+    limits: Records
     positions: Records
     orders: Records
+    past: Records
+    holdings: Records
+    strategies: Records
     sleeves: Records
+    breakers: Records
+    seen: NDArray[np.int64]
+    seen_hash: NDArray[np.int64]
 
 
 class Rules(NamedTuple):
     """What the configuration says, as arrays. Nothing in it changes during a run."""
 
-    limits: Records
+    limits: Records  # at the start
     instruments: Records
+    holdings: Records
+    strategies: Records
     sleeves: Records
     families: Records
     tiers: Records
@@ -168,22 +317,24 @@ class Rules(NamedTuple):
 
 
 class Output(NamedTuple):
-    """Buffers a kernel call fills. `counts`: rows used of orders, executions, decisions, equity."""
+    """Buffers a kernel call fills. `counts`: rows used of orders, executions, decisions, equity, alerts."""
 
     orders: Records
     executions: Records
     decisions: Records
     equity: Records
+    alerts: Records
     counts: NDArray[np.int64]
 
 
 def state_of(words: NDArray[np.int64], rules: Rules) -> State:
     """The state held in `words`, which must have `state_words(rules)` elements."""
-    views = []
+    views: list[Any] = []
     start = 0
     for dtype, rows in _layout(rules):
         end = start + dtype.itemsize // 8 * rows
-        views.append(words[start:end].view(dtype).view(np.recarray))
+        part = words[start:end]
+        views.append(part.view(dtype).view(np.recarray) if dtype.names else part)
         start = end
     if start != len(words):
         raise ValueError(f"a state of {len(words)} words does not fit these rules, which need {start}")
@@ -196,8 +347,42 @@ def state_words(rules: Rules) -> int:
 
 
 def _layout(rules: Rules) -> tuple[tuple[np.dtype[Any], int], ...]:
-    instruments = len(rules.instruments)
-    return ((ACCOUNT, 1), (POSITION, instruments), (ORDER, instruments), (SLEEVE, len(rules.sleeves)))
+    instruments, strategies, holdings = len(rules.instruments), len(rules.strategies), len(rules.holdings)
+    word = np.dtype("<i8")
+    return (
+        (ACCOUNT, 1),
+        (LIMITS, 1),
+        (POSITION, instruments),
+        (ORDER, instruments),
+        (ORDER, PAST * instruments),
+        (HOLDING, holdings),
+        (STRATEGY, strategies),
+        (SLEEVE, len(rules.sleeves)),
+        (BREAKER, N_ACCOUNT + N_STRATEGY * strategies + instruments + holdings),
+        (word, SEEN),
+        (word, SEEN),
+    )
+
+
+# Places in `breakers`.
+
+
+@kernel
+def strategy_breaker(breaker, s):
+    """Of strategy `s`; `breaker` is one of STRATEGY_BREAKERS. Those of the account stand at their code."""
+    return N_STRATEGY * s + breaker
+
+
+@kernel
+def exit_breaker(rules, i):
+    """EXIT_FAILURE of instrument `i`."""
+    return N_ACCOUNT + N_STRATEGY * len(rules.strategies) + i
+
+
+@kernel
+def opening_breaker(rules, h):
+    """REPEATED_EXECUTION of holding `h`."""
+    return N_ACCOUNT + N_STRATEGY * len(rules.strategies) + len(rules.instruments) + h
 
 
 def records(dtype: np.dtype[Any], rows: int) -> Records:
@@ -206,17 +391,19 @@ def records(dtype: np.dtype[Any], rows: int) -> Records:
 
 
 @kernel
-def rows_per_group(instruments):
-    """Most rows of one output that one group of events can make: per instrument a fill, an expiry, an expiry
-    at the close, an exit and an entry; and the ends of two sessions.
+def rows_per_group(instruments, events):
+    """Most rows of one output that one group of `events` can make. Per instrument the paper venue's reports,
+    an answer that is late, a cancel or an exit, an entry, and the alerts of each; a row and its alerts for
+    each event; the ends of two sessions and the account's own alerts.
     """
-    return 4 * instruments + 2
+    return 16 * instruments + 4 * events + 64
 
 
 def new_output(instruments: int, rows: int) -> Output:
-    """Buffers, not initialised, for `rows` rows of each output and one group of `instruments` more."""
-    rows += 2 * rows_per_group(instruments)
-    orders, executions, decisions, equity = (
-        np.empty(rows, dtype_of(model)).view(np.recarray) for model in (Order, Execution, Decision, Equity)
+    """Buffers, not initialised, for `rows` events and one group of `instruments` more."""
+    room = 4 * rows + 2 * rows_per_group(instruments, rows)
+    orders, executions, decisions, equity, alerts = (
+        np.empty(room, dtype_of(model)).view(np.recarray)
+        for model in (Order, Execution, Decision, Equity, Alert)
     )
-    return Output(orders, executions, decisions, equity, np.zeros(4, np.int64))
+    return Output(orders, executions, decisions, equity, alerts, np.zeros(5, np.int64))

@@ -84,7 +84,7 @@ def apply_signal(state, rules, s, value, verdict):
         instrument = rule.signal
         held = sleeve.weight * MICRO // rule.share
         wanted = max(value, 0)
-        if wanted != 0 and held != 0 and abs(wanted - held) < rules.limits[0].min_weight_change:
+        if wanted != 0 and held != 0 and abs(wanted - held) < state.limits[0].min_weight_change:
             return
         weight = rule.share * wanted // MICRO
     if instrument != sleeve.instrument or weight != sleeve.weight:

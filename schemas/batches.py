@@ -107,11 +107,18 @@ class Ticks:
 
 @dataclass(slots=True)
 class JournalBatch:
-    """Aligned rows of one account's journal, in order; fields as in `SliceBatch`."""
+    """Aligned rows of one account's journal, in order; fields as in `SliceBatch`.
 
+    `offset`: rows of the journal before these, without a gap. `reports` and `commands`: what the rows that
+    are executions and control point to with `detail`.
+    """
+
+    offset: int
     events: NDArray[Any]
     values: Int64s
     verdicts: Codes
+    reports: NDArray[Any]
+    commands: NDArray[Any]
     final: bool
 
 
@@ -125,5 +132,6 @@ class AccountBatch:
     executions: NDArray[Any]
     decisions: NDArray[Any]
     equity: NDArray[Any]
+    alerts: NDArray[Any]
     final: bool
     account: dict[str, Any] | None

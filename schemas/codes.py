@@ -56,8 +56,8 @@ class EventKind(IntEnum):
 
     SLICE = 0  # marks and filtered signals of one symbol at one bar end
     TICK = 1
-    EXECUTION = 2
-    CONTROL = 3
+    EXECUTION = 2  # a venue's report
+    CONTROL = 3  # an operator's command
 
 
 class Side(IntEnum):
@@ -75,6 +75,7 @@ class Intent(IntEnum):
 class OrderKind(IntEnum):
     NEW = 0
     CANCEL = 1
+    QUERY = 2  # what does the venue know of this order?
 
 
 class OrderState(IntEnum):
@@ -118,16 +119,27 @@ class OrderEvent(IntEnum):
 
 
 class ExecutionKind(IntEnum):
-    """A venue's report on an order."""
+    """What a venue can report. A query is answered by what holds, with the fills sent again; or by `ABSENT`."""
 
     FILL = 0
     CANCELLED = 1
     EXPIRED = 2
     REJECTED = 3
+    ACCEPTED = 4
+    CANCEL_REFUSED = 5
+    SUSPENDED = 6
+    REPLACED = 7
+    REPLACE_REFUSED = 8
+    LOST = 9  # a gateway's word: time-out, 5xx, unparsable; the outcome of the last request is not known
+    ABSENT = 10  # the venue knows no such order
+    BUST = 11  # an earlier fill is undone
+    FEE = 12  # a charge beside fills
+    POSITION = 13  # statement: lots of one instrument the venue says we hold
+    CASH = 14  # statement: cash the venue says we have
 
 
 class Stage(IntEnum):
-    """Which stage a decision comes from. Gates stand in their order of authority."""
+    """Which stage a decision comes from; `GATES` is the order of authority."""
 
     ALLOCATION = 0
     SESSION = 1
@@ -138,6 +150,27 @@ class Stage(IntEnum):
     CASH = 6
     LIFECYCLE = 7
     SESSION_END = 8
+    KILL_SWITCH = 9
+    HALT_LEVEL = 10
+    BREAKERS = 11
+    MESSAGES = 12
+    RECONCILIATION = 13  # what is not understood of an instrument must be settled first
+    CONTROL = 14
+
+
+GATES = (
+    Stage.KILL_SWITCH,
+    Stage.HALT_LEVEL,
+    Stage.BREAKERS,
+    Stage.RECONCILIATION,
+    Stage.SESSION,
+    Stage.FRESHNESS,
+    Stage.CONFLICT,
+    Stage.FREQUENCY,
+    Stage.SIZE,
+    Stage.CASH,
+    Stage.MESSAGES,
+)
 
 
 class Outcome(IntEnum):
@@ -169,3 +202,117 @@ class Reason(IntEnum):
     TARGET_WITHDRAWN = 16  # an entry is cancelled because its target fell
     CARRIED_OVER = 17  # held since an earlier session
     STATE_HASH = 18
+    KILLED = 19
+    HALTED = 20
+    REDUCING = 21
+    FLATTENING = 22  # a kill, a command or a breaker sells everything
+    DAILY_LOSS = 23
+    RAPID_LOSS = 24
+    CONSECUTIVE_LOSSES = 25
+    STRATEGY_LOSS = 26
+    UNUSUAL_TRADING = 27  # the adaptive breaker
+    BLOCKED = 28  # the venue said something that does not fit
+    REPRICE = 29  # an exit's limit is out of the market's reach
+    EXIT_RETRIED = 30
+    OVERSOLD = 31  # the venue sold more than was held: cover, or stop selling
+    UNKNOWN_OUTCOME = 32
+    MISSING_FILL = 33
+    MESSAGE_LIMIT = 34
+
+
+class PositionPhase(IntEnum):
+    """Where a position stands. `EXITING` ends only in `FLAT`, confirmed."""
+
+    FLAT = 0
+    ENTERING = 1
+    OPEN = 2
+    EXITING = 3
+
+
+class DayPhase(IntEnum):
+    """The end-of-day machine: from `NO_ENTRIES` on it only goes forward, until the session is closed."""
+
+    CLOSED = 0
+    TRADING = 1
+    NO_ENTRIES = 2
+    CANCEL_ENTRIES = 3
+    EXITS = 4  # limits at the collar
+    REPRICE = 5  # limits at twice the collar
+    FORCE = 6  # market orders
+
+
+class HaltLevel(IntEnum):
+    """What the account may still do. Automatic moves only go up; a signed resume goes down."""
+
+    ACTIVE = 0
+    REDUCING = 1  # no entries; strategies may still exit
+    HALTED = 2  # signals count no more; exits only at the end of the day, or by a flatten
+    KILLED = 3  # everything is cancelled and sold
+
+
+class Breaker(IntEnum):
+    """First those of the account, then of a strategy, of an instrument, and of a strategy in an instrument."""
+
+    DAILY_LOSS = 0
+    RAPID_LOSS = 1
+    DRAWDOWN = 2
+    CONSECUTIVE_LOSSES = 3
+    STRATEGY_LOSS = 4
+    UNUSUAL_TRADING = 5
+    EXIT_FAILURE = 6
+    REPEATED_EXECUTION = 7
+
+
+class ControlAction(IntEnum):
+    """What an operator can ask for. Those from `RESUME` on add risk and need two keys."""
+
+    REDUCE = 0
+    HALT = 1
+    KILL = 2
+    FLATTEN = 3
+    LOWER_LIMIT = 4
+    RESUME = 5
+    RELEASE = 6
+    RAISE_LIMIT = 7
+
+
+class ControlRefusal(IntEnum):
+    """Why a command was not carried out."""
+
+    NONE = 0
+    MALFORMED = 1  # not decodable: the account halts
+    FORGED = 2  # a signature is wrong or its key unknown: the account halts
+    EXPIRED = 3
+    REPLAYED = 4  # not newer than the newest command applied
+    TOO_FEW_KEYS = 5
+    NOT_APPLICABLE = 6  # nothing such to release, or a limit out of its range
+
+
+class AlertKind(IntEnum):
+    """What an owner must know at once."""
+
+    BREAKER_TRIPPED = 0
+    BREAKER_RELEASED = 1
+    HALT_LEVEL = 2  # observed: the level before; limit: now
+    COMMAND = 3  # carried out; observed: its id
+    COMMAND_REFUSED = 4  # limit: ControlRefusal
+    NO_ANSWER = 5  # the venue did not answer in time; the outcome is unknown
+    UNKNOWN_OUTCOME = 6  # a gateway says so
+    ABSENCE_PROVEN = 7
+    MISSING_FILL = 8  # observed: cumulative by the venue; limit: by its fills
+    LATE_FILL = 9  # of an order that had ended
+    OVERFILL = 10
+    CONTRADICTION = 11  # a fill of a rejected order
+    WRONG_SIDE = 12
+    EXTERNAL_ORDER = 13
+    EXECUTION_ALTERED = 14  # the id of an applied execution with other content; not applied
+    EXECUTION_REFUSED = 15  # a report that means nothing: quantity or price not positive, unknown instrument
+    BUST = 16
+    ILLEGAL_TRANSITION = 17  # observed: state; limit: event
+    EXIT_FAILED = 18
+    NOT_FLAT = 19  # at the close
+    RECONCILIATION = 20  # observed: by the venue; limit: by the ledger
+    PRINCIPLE = 21  # observed: which
+    NEGATIVE_CASH = 22  # by a fill that the venue had denied before
+    OVERSOLD = 23
+    CONFLICT = 24  # both sides held, by a fill that the venue had denied before

@@ -4,6 +4,8 @@ Every key is checked when the file is read. Unknown keys are refused, no limit t
 default, and an error names the file, the key, the value and what is allowed.
 """
 
+import base64
+import binascii
 import datetime as dt
 import hashlib
 import json
@@ -150,21 +152,24 @@ class SessionGate(Section):
     exits_begin_minutes: Annotated[int, Field(ge=1, le=600)] = Field(
         description="before the close: everything is sold"
     )
+    reprice_minutes: Annotated[int, Field(ge=1, le=600)] = Field(
+        description="before the close: exits out of the market's reach are sent anew, at twice their collar"
+    )
+    force_minutes: Annotated[int, Field(ge=1, le=600)] = Field(
+        description="before the close: exits are market orders"
+    )
     flat_by_seconds: Annotated[int, Field(ge=0, le=36_000)] = Field(
         description="before the close: flat at the latest"
     )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        steps = (self.entries_stop_minutes, self.cancel_entries_minutes, self.exits_begin_minutes)
-        if (
-            list(steps) != sorted(steps, reverse=True)
-            or self.exits_begin_minutes * 60 <= self.flat_by_seconds
-        ):
+        steps = {name: getattr(self, name) for name in type(self).model_fields}
+        times = [value * (1 if name == "flat_by_seconds" else 60) for name, value in steps.items()]
+        if times != sorted(times, reverse=True) or times[-2] == times[-1]:
+            *others, last = (f"{name} {value}" for name, value in steps.items())
             raise ValueError(
-                f"entries_stop_minutes {steps[0]}, cancel_entries_minutes {steps[1]}, "
-                f"exits_begin_minutes {steps[2]} and flat_by_seconds {self.flat_by_seconds} "
-                f"must be times before the close that come in this order"
+                f"{', '.join(others)} and {last} must be times before the close that come in this order"
             )
         return self
 
@@ -205,6 +210,16 @@ class CashGate(Section):
     )
 
 
+class MessageGate(Section):
+    """A bucket of messages to the venue. Entries leave a reserve in it for cancels and exits, which are never
+    refused.
+    """
+
+    burst: Annotated[int, Field(ge=1, le=1_000_000)] = Field(description="messages the full bucket holds")
+    per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = Field(description="messages it gains a minute")
+    reserved_share: Fraction = Field(description="share of the bucket that entries may not use")
+
+
 class Gates(Section):
     session: SessionGate
     freshness: FreshnessGate
@@ -212,6 +227,101 @@ class Gates(Section):
     frequency: FrequencyGate
     size: SizeGate
     cash: CashGate
+    messages: MessageGate
+
+
+class DailyLoss(Section):
+    share: Share = Field(description="loss since the session's first event, of equity then: halt and flatten")
+    release: Literal["operator", "next_session"]
+
+
+class RapidLoss(Section):
+    share: Share = Field(description="loss from the highest equity within the window: no entries")
+    window_minutes: Annotated[int, Field(ge=1, le=1440)]
+    pause_minutes: Annotated[int, Field(ge=1, le=100_000)]
+
+
+class Drawdown(Section):
+    share: Share = Field(description="fall of equity from its peak: every target is multiplied by `factor`")
+    factor: Fraction
+    release_share: Share = Field(description="released when the fall is at most this")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.release_share > self.share:
+            raise ValueError(f"release_share {self.release_share} must not be above share {self.share}")
+        return self
+
+
+class ConsecutiveLosses(Section):
+    count: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        description="round trips lost in a row pause a strategy"
+    )
+    pause_minutes: Annotated[int, Field(ge=1, le=100_000)]
+
+
+class StrategyLoss(Section):
+    share: Share = Field(description="fall of a strategy's result from its best, of its capital: paused")
+    pause_minutes: Annotated[int, Field(ge=1, le=100_000)]
+
+
+class ExitFailure(Section):
+    """An exit that does not get done becomes a market order, and several at once kill the account."""
+
+    attempts: Annotated[int, Field(ge=1, le=100)] = Field(description="failed attempts that escalate an exit")
+    no_progress_seconds: Annotated[int, Field(ge=1, le=36_000)] = Field(
+        description="time without a fill that escalates an exit; at least one bar"
+    )
+    instruments_to_kill: Annotated[int, Field(ge=1, le=1000)] = Field(
+        description="escalated exits at once that kill the account"
+    )
+
+
+class UnusualTrading(Section):
+    """Openings, flips and costs of a strategy beside what its own profile calls normal. No unit depends on
+    the strategy.
+    """
+
+    slow_at: Annotated[Number, Field(ge=1, le=1000)] = Field(
+        description="times normal from which entries are spaced out"
+    )
+    stop_at: Annotated[Number, Field(ge=1, le=1000)] = Field(
+        description="times normal from which there are none"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.slow_at > self.stop_at:
+            raise ValueError(f"slow_at {self.slow_at} must not be above stop_at {self.stop_at}")
+        return self
+
+
+class Breakers(Section):
+    daily_loss: DailyLoss
+    rapid_loss: RapidLoss
+    drawdown: Drawdown
+    consecutive_losses: ConsecutiveLosses
+    strategy_loss: StrategyLoss
+    exit_failure: ExitFailure
+    unusual_trading: UnusualTrading
+
+
+def _public_key(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            if len(base64.b64decode(value, validate=True)) == 32:
+                return value
+        except binascii.Error:
+            pass
+    raise ValueError("must be an Ed25519 public key of 32 bytes in base64; `sluice keygen` prints it")
+
+
+class Control(Section):
+    """Who may command the account. Without a key only the presence of a kill file can stop it."""
+
+    keys: dict[Name, Annotated[str, BeforeValidator(_public_key)]] = Field(
+        default={}, description="public keys of the operators"
+    )
 
 
 class Allocation(Section):
@@ -224,6 +334,40 @@ class Orders(Section):
     entry_lifetime_bars: Annotated[int, Field(ge=1, le=1000)] = Field(
         description="an unfilled entry expires after this"
     )
+    exit_collar: Annotated[Number, Field(gt=0, le=Decimal("0.2"), decimal_places=6)] = Field(
+        description="limit of an exit below its reference price, until it is urgent"
+    )
+    retry_seconds: Annotated[int, Field(ge=0, le=3600)] = Field(
+        description="wait after a failed exit, doubled with each more; none near the close"
+    )
+    answer_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
+        description="without an answer for so long the outcome of a request is unknown"
+    )
+    query_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
+        description="an unknown outcome is asked for this often"
+    )
+    absence_answers: Annotated[int, Field(ge=1, le=100)] = Field(
+        description="so many answers that the venue does not know an order"
+    )
+    absence_seconds: Annotated[int, Field(ge=0, le=36_000)] = Field(
+        description="over at least so long, prove that it never arrived"
+    )
+
+
+class Faults(Section):
+    """What a bad venue does, each with a probability; the same seed gives the same faults."""
+
+    seed: Annotated[int, Field(ge=0, le=2**62)]
+    reject: Fraction = Decimal(0)
+    partial: Fraction = Field(default=Decimal(0), description="a fill is cut to a random part")
+    delay: Fraction = Field(default=Decimal(0), description="a report comes up to `delay_seconds` late")
+    delay_seconds: Annotated[int, Field(ge=1, le=36_000)] = 90
+    lose: Fraction = Field(default=Decimal(0), description="a report is lost; a query brings it back")
+    duplicate: Fraction = Field(default=Decimal(0), description="a report comes twice")
+    fill_after_cancel: Fraction = Field(default=Decimal(0), description="an order fills after its cancel")
+    unknown: Fraction = Field(default=Decimal(0), description="a request is answered with a time-out")
+    vanish: Fraction = Field(default=Decimal(0), description="a request never arrives, and has no answer")
+    bust: Fraction = Field(default=Decimal(0), description="a fill is undone later")
 
 
 class PaperVenue(Section):
@@ -232,6 +376,7 @@ class PaperVenue(Section):
     commission_per_unit: Fee
     commission_share: Fraction = Field(description="of the traded value")
     participation: Share = Field(description="largest share of a bar's volume that fills")
+    faults: Faults | None = Field(default=None, description="faults on purpose, to see the account withstand")
 
 
 class Config(Section):
@@ -248,8 +393,10 @@ class Config(Section):
     strategies: tuple[Strategy, ...] = Field(min_length=1, max_length=64)
     allocation: Allocation
     gates: Gates
+    breakers: Breakers
     orders: Orders
     venue: PaperVenue
+    control: Control = Control()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -288,6 +435,18 @@ class Config(Section):
                 f"gates.session.exits_begin_minutes: {session.exits_begin_minutes} is too late; a "
                 f"cancel, what it leaves and an exit take three bars before flat_by_seconds: at least "
                 f"{-(-needed // 60)}"
+            )
+        needed = session.flat_by_seconds + self.bars.interval_seconds
+        if session.force_minutes * 60 < needed:
+            raise ValueError(
+                f"gates.session.force_minutes: {session.force_minutes} is too late; an exit takes one bar "
+                f"before flat_by_seconds: at least {-(-needed // 60)}"
+            )
+        if self.breakers.exit_failure.no_progress_seconds < self.bars.interval_seconds:
+            raise ValueError(
+                f"breakers.exit_failure.no_progress_seconds: "
+                f"{self.breakers.exit_failure.no_progress_seconds} is less than a bar, "
+                f"{self.bars.interval_seconds}"
             )
         total = sum(s.capital_share for s in self.strategies)
         if total > 1:

@@ -138,8 +138,9 @@ class MarketSlice(Record):
 class Order(Record):
     """An order request, or a request to cancel one.
 
-    `client_order_id` names the order for ever; `order_ns`, `intent` and `attempt` are its parts.
-    `limit_price` 0 is a market order. `reference_price` is the close it was decided on.
+    `client_order_id` names the order for ever; `order_ns` (the bar end it was decided on), `intent` and
+    `attempt` are its parts. `limit_price` 0 is a market order. `reference_price` is the close it was decided
+    on. From `expires_ns` on the venue ends it; 0 is the end of the session.
     """
 
     sequence: Count
@@ -155,18 +156,48 @@ class Order(Record):
     quantity: Lots
     limit_price: Money
     reference_price: Money
+    expires_ns: TimeNs
     decision: Count
 
 
+class Report(Record):
+    """What a venue reports to the journal; `time_ns` is when it happened there.
+
+    `execution_id` names it for ever: a number, or the first 63 bits of the SHA-256 of a venue's own text.
+    `reference_id` is the fill that a bust undoes, else 0. `cumulative` is what the venue says has filled of
+    the order so far. `quantity`, `price` (of one lot) and `fee` (of all of it) are those of a fill or a bust;
+    a `FEE` uses `fee` alone, a `POSITION` statement `quantity`, a `CASH` statement `price`. `reference_price`
+    is the price without spread and slippage, 0 where the venue does not know.
+    """
+
+    kind: _code(codes.ExecutionKind)  # type: ignore[valid-type]
+    time_ns: TimeNs
+    execution_id: Count
+    reference_id: Count
+    client_order_id: OrderId
+    instrument: Symbol
+    order_ns: TimeNs
+    intent: _code(codes.Intent)  # type: ignore[valid-type]
+    attempt: Count
+    side: _code(codes.Side)  # type: ignore[valid-type]
+    quantity: Lots
+    price: Money
+    reference_price: Money
+    fee: Money
+    cumulative: Lots
+
+
 class Execution(Record):
-    """A venue's report: a fill, or the end of an order. `time_ns` is when it happened, `known_ns` when the
-    account learned it.
+    """A report that the account applied: it moved a position or cash, or ended an order. `time_ns` is when it
+    happened, `known_ns` when the account learned it.
 
     `reference_price` is the price without spread and slippage. `position` and `cash` are the account's after
-    applying it.
+    applying it. `late`: the order had ended, or is not ours.
     """
 
     number: Count
+    execution_id: Count
+    reference_id: Count
     time_ns: TimeNs
     known_ns: TimeNs
     kind: _code(codes.ExecutionKind)  # type: ignore[valid-type]
@@ -182,6 +213,7 @@ class Execution(Record):
     fee: Money
     cumulative: Lots
     leaves: Lots
+    late: Count
     position: Lots
     cash: Money
 
@@ -204,6 +236,21 @@ class Decision(Record):
     approved: Lots
     position: Lots
     reference_price: Money
+    observed: Count
+    limit: Count
+
+
+class Alert(Record):
+    """Something the owner must know. `breaker` counts where `kind` is about one. `observed` and `limit` are
+    the numbers behind it; `AlertKind` says which.
+    """
+
+    sequence: Count
+    time_ns: TimeNs
+    kind: _code(codes.AlertKind)  # type: ignore[valid-type]
+    breaker: _code(codes.Breaker)  # type: ignore[valid-type]
+    instrument: Symbol
+    strategy: StrategyName
     observed: Count
     limit: Count
 

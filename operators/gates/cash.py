@@ -25,7 +25,7 @@ def worst_cost(quantity, limit, limits):
 
 @kernel
 def judge(state, rules, i, quantity, price):
-    limits = rules.limits[0]
+    limits = state.limits[0]
     account = state.account[0]
     free = account.cash - account.reserved - account.cash // MICRO * limits.buffer_share
     each = worst_cost(1, limit_price(price, limits), limits)

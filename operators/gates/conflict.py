@@ -22,7 +22,7 @@ def exposed(state, i):
 @kernel
 def judge(state, rules, i, quantity, price):
     me = rules.instruments[i]
-    one_alone = rules.limits[0].one_of_one_side == 1
+    one_alone = state.limits[0].one_of_one_side == 1
     for m in range(me.first_member, me.last_member):
         other = rules.members[m]
         if other == i:

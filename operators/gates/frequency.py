@@ -13,7 +13,7 @@ from schemas.codes import Reason
 
 @kernel
 def judge(state, rules, i, quantity, price):
-    limits = rules.limits[0]
+    limits = state.limits[0]
     position = state.positions[i]
     now = state.account[0].time_ns
     if position.opened_ns == position.mark_ns:

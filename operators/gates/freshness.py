@@ -7,7 +7,7 @@ from schemas.codes import Reason
 @kernel
 def judge(state, rules, i, quantity, price):
     age = state.account[0].time_ns - state.positions[i].mark_ns
-    limit = rules.limits[0].max_age_ns
+    limit = state.limits[0].max_age_ns
     if 0 <= age <= limit and price > 0:
         return quantity, Reason.NONE, age, limit
     return 0, Reason.STALE_DATA, age, limit

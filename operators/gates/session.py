@@ -15,7 +15,7 @@ def time_to_close(state, rules):
 
 @kernel
 def judge(state, rules, i, quantity, price):
-    limit = rules.limits[0].entries_stop_ns
+    limit = state.limits[0].entries_stop_ns
     left = time_to_close(state, rules)
     if left < 0:
         return 0, Reason.OUTSIDE_SESSION, left, limit

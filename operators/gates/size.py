@@ -12,7 +12,7 @@ MAX_LOTS = 1_000_000_000  # the square of a position still fits 63 bits, which t
 
 @kernel
 def judge(state, rules, i, quantity, price):
-    limits = rules.limits[0]
+    limits = state.limits[0]
     account = state.account[0]
     position = state.positions[i]
 
