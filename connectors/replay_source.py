@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from numpy.typing import NDArray
 
 from connectors.recording import BarRecording, BarRows, RecordingError, Window, WindowRows
 from schemas.batches import BarBatch, DeadLetters, Int64s, Ticks
@@ -56,8 +57,11 @@ class ReplaySource(FixedPartitionedSource[Item, dict[str, Any]]):
         batch_bars: int,
         ignore_other_symbols: bool,
         progress: Progress,
+        commands: tuple[Int64s, NDArray[Any]],
     ):
-        """`batch_bars`: most bars in one batch, 0 for a whole window at once; it changes no result."""
+        """`batch_bars`: most bars in one batch, 0 for a whole window at once; it changes no result.
+        `commands`: times (m,) and rows (m,) of operators' commands for the account, in order.
+        """
         self.recording = recording
         self.sessions = sessions
         self.account = account
@@ -65,11 +69,13 @@ class ReplaySource(FixedPartitionedSource[Item, dict[str, Any]]):
         self.batch_bars = batch_bars
         self.ignore_other_symbols = ignore_other_symbols
         self.progress = progress
+        self.commands = commands
         progress.days = len(recording.days)
         self.identity = {
             "recording": recording.identity,
             "windows": hashlib.sha256(repr(self.windows).encode()).hexdigest(),
             "batch_bars": batch_bars,
+            "commands": hashlib.sha256(b"".join(part.tobytes() for part in commands)).hexdigest(),
         }
 
     def list_parts(self) -> list[str]:
@@ -143,14 +149,10 @@ class _Partition(StatefulSourcePartition[Item, dict[str, Any]]):
             for k, bars in enumerate(rows.symbols)
         ]
         if self.cut == 0:
-            items.append(
-                (
-                    source.account,
-                    Ticks(
-                        self._tick_times(days), self._complete_ns(), self.window == len(source.windows) - 1
-                    ),
-                )
-            )
+            times, commands = source.commands if self.window == 0 else (None, None)
+            end_ns, last_window = self._complete_ns(), self.window == len(source.windows) - 1
+            clock = Ticks(self._tick_times(days), end_ns, last_window, times, commands)
+            items.append((source.account, clock))
         progress.rows += sum(len(batch) for _, batch in items if isinstance(batch, BarBatch))
         self.cut += 1
         progress.days_done += len(days) / cuts

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from schemas.batches import AccountBatch, DeadLetters
 from schemas.codes import DeadLetter
-from schemas.records import Decision, Equity, Execution, Order, Record, dtype_of
-from schemas.topics import DEAD_LETTERS, DECISIONS, EQUITY, EXECUTIONS, ORDERS
+from schemas.records import Alert, Decision, Equity, Execution, Order, Record, dtype_of
+from schemas.topics import ALERTS, DEAD_LETTERS, DECISIONS, EQUITY, EXECUTIONS, ORDERS
 
 KEY = "results"
 WORK = ".work"
@@ -35,7 +35,13 @@ LETTER = np.dtype(
     + [(f"{text}_{part}", "<i8") for text in ("topic", "symbol", "raw") for part in ("at", "length")]
 )
 MEMORY_BYTES = 1 << 25  # of a table, before its rows go to a file
-TABLES: dict[str, type[Record]] = {ORDERS: Order, EXECUTIONS: Execution, DECISIONS: Decision, EQUITY: Equity}
+TABLES: dict[str, type[Record]] = {
+    ORDERS: Order,
+    EXECUTIONS: Execution,
+    DECISIONS: Decision,
+    EQUITY: Equity,
+    ALERTS: Alert,
+}
 
 Item = AccountBatch | DeadLetters
 

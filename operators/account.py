@@ -1,45 +1,57 @@
 """The account stage: one pure function over the journal.
 
-In: groups of journal rows, each group one point of event time, in order. Out: orders, executions (from the
-paper venue, where it is inside), decisions, equity. State: `account_state.State`, by account; its size is
-fixed by the configuration.
+In: groups of journal rows, each group one point of event time, in order: market slices, ticks, a venue's
+reports, operators' commands. Out: orders, executions, decisions, equity, alerts. State:
+`account_state.State`, by account; its size is fixed by the configuration.
 
 A group is applied in this order, always:
 
-    session begins or ends -> venue answers -> marks and signals -> exits -> entries through the gates ->
-    measures
+    session begins or ends -> (paper venue trades) -> each row: mark and signals, report, command
+    -> measures and breakers -> late answers -> exits -> entries through the gates -> measures
 
-Always true: a position changes only in `apply_report`; an order leaves only from `send_order`, right after
-its decision; nothing refuses an exit.
+Always true: a position changes only in `reports.apply_report`; an order leaves only from `send_order`, right
+after its decision; nothing refuses an exit, except that what is not known to be held is not sold.
 """
 
-from operators import allocation, ledger, paper_venue
+from operators import allocation, paper_venue
 from operators.account_output import (
+    ALERTS,
     DECISIONS,
     EQUITY,
     EXECUTIONS,
+    NO_BREAKER,
     ORDERS,
+    record_alert,
     record_decision,
     record_equity,
-    record_execution,
     record_order,
 )
-from operators.account_state import rows_per_group
+from operators.account_state import PAST, rows_per_group
+from operators.breakers import bar_passed, check_exits, opening_wanted, record_opening, wants_flat
+from operators.breakers import measure as measure_breakers
+from operators.breakers import start_session as start_session_of_breakers
 from operators.compiled import kernel
-from operators.gates import judge_entry
+from operators.control import apply_command
+from operators.end_of_day import pass_time
+from operators.gates import frequency, judge_entry, messages
 from operators.gates.cash import limit_price, worst_cost
 from operators.gates.conflict import exposed
-from operators.gates.frequency import record_opening, start_session
 from operators.gates.session import time_to_close
 from operators.order_lifecycle import advance, is_live
+from operators.position import begin_exit, settle
+from operators.reports import apply_report, owed
 from schemas.codes import (
+    AlertKind,
+    Breaker,
+    DayPhase,
     EventKind,
-    ExecutionKind,
+    HaltLevel,
     Intent,
     OrderEvent,
     OrderKind,
     OrderState,
     Outcome,
+    PositionPhase,
     Reason,
     Side,
     Stage,
@@ -52,44 +64,58 @@ HASH_PRIMES = (2_147_483_647, 2_147_483_629)
 
 
 @kernel
-def apply_events(events, values, verdicts, first, state, rules, out):
+def apply_events(events, values, verdicts, reports, commands, first, state, rules, out, venue, terms, inbox):
     """Apply rows `first`... of the journal; returns the first row not applied, because the output is full or
     the rows ended.
 
-    events (n,) EVENT, values (n, s) int64, verdicts (n, s) uint8; rows of one time are one group and never
-    cut.
+    events (n,) EVENT, values (n, s) int64, verdicts (n, s) uint8, reports and commands as `detail` says; rows of
+    one time are one group and never cut. `venue`, `terms`: the paper venue, used where it is inside the stage;
+    `inbox` (1,) REPORT is its letter box.
     """
     n = len(events)
     row = first
-    room = rows_per_group(len(rules.instruments))
     while row < n:
+        last = row + 1
+        while last < n and events[last].time_ns == events[row].time_ns:
+            last += 1
+        room = rows_per_group(len(rules.instruments), last - row)
         if (
             out.counts[ORDERS] + room > len(out.orders)
             or out.counts[EXECUTIONS] + room > len(out.executions)
             or out.counts[DECISIONS] + room > len(out.decisions)
             or out.counts[EQUITY] + room > len(out.equity)
+            or out.counts[ALERTS] + room > len(out.alerts)
         ):
             break
-        last = row + 1
-        while last < n and events[last].time_ns == events[row].time_ns:
-            last += 1
-        apply_group(events, values, verdicts, row, last, state, rules, out)
+        apply_group(
+            events, values, verdicts, reports, commands, row, last, state, rules, out, venue, terms, inbox
+        )
+        state.account[0].offset += last - row
         row = last
     return row
 
 
 @kernel
-def apply_group(events, values, verdicts, first, last, state, rules, out):
+def apply_group(
+    events, values, verdicts, reports, commands, first, last, state, rules, out, venue, terms, inbox
+):
     account = state.account[0]
+    paper = state.limits[0].paper == 1
     now = events[first].time_ns
     slices = 0
     news = 0
+    others = 0
     for row in range(first, last):
-        if events[row].kind == EventKind.SLICE:
+        kind = events[row].kind
+        if kind == EventKind.SLICE:
             slices += 1
             if events[row].time_ns > state.positions[events[row].instrument].mark_ns:
                 news += 1
-    if now <= account.time_ns and news == 0:
+        elif kind != EventKind.TICK:
+            others += 1
+    if now <= account.time_ns and news + others == 0:
+        account.repeated_slices += slices
+        account.ticks += last - first - slices
         return  # nothing that was not applied before: content position, not arrival, decides
     if now < account.time_ns:
         # A late slice may still be the newest of its own symbol, but the clock does not go back.
@@ -97,26 +123,57 @@ def apply_group(events, values, verdicts, first, last, state, rules, out):
         now = account.time_ns
 
     if account.in_session == 1 and now > rules.session_close_ns[account.session]:
-        end_session(state, rules, out)
+        end_session(state, rules, out, venue, terms, inbox)
     account.time_ns = now
     if account.in_session == 0 and (news > 0 or holds_anything(state)):
-        begin_session(state, rules, now)
+        begin_session(state, rules, out, now)
+    pass_time(state, rules)
 
+    if paper:
+        for row in range(first, last):
+            event = events[row]
+            if event.kind == EventKind.SLICE and event.time_ns > state.positions[event.instrument].mark_ns:
+                paper_venue.trade(venue, terms, event.instrument, event.time_ns, event.open, event.volume)
+        hear(state, rules, out, venue, terms, inbox)
     for row in range(first, last):
-        if events[row].kind == EventKind.SLICE:
-            apply_slice(events[row], values[row], verdicts[row], state, rules, out)
+        event = events[row]
+        if event.kind == EventKind.SLICE:
+            apply_slice(event, values[row], verdicts[row], state, rules, out)
+        elif event.kind == EventKind.EXECUTION:
+            apply_report(state, rules, out, reports[event.detail])
+        elif event.kind == EventKind.CONTROL:
+            apply_command(state, rules, out, commands[event.detail])
+        else:
+            account.ticks += 1
 
-    measure(state, rules)
+    measure(state, rules, out)
     if account.in_session == 0:
         return
-    decide_exits(state, rules, out)
+    judge_breakers(state, rules, out)
+    sent = out.counts[ORDERS]
+    messages.refill(state, now)
+    for i in range(len(state.positions)):
+        expect_answers(state, out, i)
+    for i in range(len(state.positions)):
+        decide_exit(state, rules, out, i)
     decide_entries(state, rules, out)
-    measure(state, rules)
+    if paper and out.counts[ORDERS] > sent:
+        for k in range(sent, out.counts[ORDERS]):
+            paper_venue.receive(venue, terms, out.orders[k], now)
+        hear(state, rules, out, venue, terms, inbox)
+    measure(state, rules, out)
     account.groups += 1
     account.capital_use += share_of(account.equity - account.cash, account.equity)
     record_equity(state, out)
     if now >= rules.session_close_ns[account.session]:
-        end_session(state, rules, out)
+        end_session(state, rules, out, venue, terms, inbox)
+
+
+@kernel
+def hear(state, rules, out, venue, terms, inbox):
+    """Apply what the paper venue has to say by now."""
+    while paper_venue.next_report(venue, terms, state.account[0].time_ns, inbox[0]):
+        apply_report(state, rules, out, inbox[0])
 
 
 # --- sessions
@@ -124,15 +181,15 @@ def apply_group(events, values, verdicts, first, last, state, rules, out):
 
 @kernel
 def holds_anything(state):
-    """Is any position not flat?"""
+    """Is any position not flat, or any order live?"""
     for i in range(len(state.positions)):
-        if state.positions[i].quantity != 0:
+        if state.positions[i].quantity != 0 or is_live(state.orders[i]):
             return True
     return False
 
 
 @kernel
-def begin_session(state, rules, now):
+def begin_session(state, rules, out, now):
     """Enter the session that holds the bar end `now`, if there is one."""
     account = state.account[0]
     s = account.session + 1
@@ -142,34 +199,45 @@ def begin_session(state, rules, now):
         return
     account.session = s
     account.in_session = 1
+    account.day_phase = DayPhase.TRADING
     account.flat_late = 0
+    account.session_equity = account.equity
     for i in range(len(state.positions)):
-        position = state.positions[i]
-        position.carried = 1 if position.quantity != 0 else 0
-        start_session(position, state.limits[0])
+        state.positions[i].carried = 1 if state.positions[i].quantity != 0 else 0
+    start_session_of_breakers(state, rules, out)
+    frequency.start_session(state, rules, out)
 
 
 @kernel
-def end_session(state, rules, out):
+def end_session(state, rules, out, venue, terms, inbox):
     """The close: judge principle 3, let the venue's day orders end, and record the hash of the state."""
     account = state.account[0]
-    flat = True
-    for i in range(len(state.positions)):
-        if state.positions[i].quantity != 0 or is_live(state.orders[i]):
-            flat = False
     close_ns = rules.session_close_ns[account.session]
     account.time_ns = max(close_ns, account.time_ns)
+    open_at_close = 0
+    denied = 0
+    for i in range(len(state.positions)):
+        position = state.positions[i]
+        if position.quantity != 0 or is_live(state.orders[i]):
+            open_at_close += 1
+            denied += position.denied
+            leaves = state.orders[i].quantity - state.orders[i].cumulative
+            left = leaves if is_live(state.orders[i]) else 0
+            kind = AlertKind.NOT_FLAT
+            record_alert(state, out, kind, NO_BREAKER, i, position.strategy, position.quantity, left)
     if state.limits[0].paper == 1:
-        for i in range(len(state.orders)):
-            if is_live(state.orders[i]):
-                advance(state.orders[i], OrderEvent.EXPIRE)
-                record_execution(state, out, i, ExecutionKind.EXPIRED, close_ns, 0, 0, 0, 0)
+        paper_venue.end_session(venue, terms, close_ns)
+        hear(state, rules, out, venue, terms, inbox)
     account.sessions += 1
-    if not flat:
+    if open_at_close > 0:
         account.sessions_not_flat += 1
-        account.breaches[3] += 1
+        if denied == open_at_close:
+            account.denied[3] += 1
+        else:
+            account.breaches[3] += 1
     account.sessions_flat_late += account.flat_late
     account.in_session = 0
+    account.day_phase = DayPhase.CLOSED
     record_decision(
         state,
         out,
@@ -200,118 +268,205 @@ def state_hash(state, prime):
 
 @kernel
 def apply_slice(event, values, verdicts, state, rules, out):
-    """One symbol's bar: the venue answers at its open, then its close is the mark, then its signals count."""
+    """One symbol's bar: its close is the mark, its signals count."""
     account = state.account[0]
     i = event.instrument
     position = state.positions[i]
     if event.time_ns <= position.mark_ns:
+        account.repeated_slices += 1
         return  # the same slice again: content position, not arrival, decides
-    if state.limits[0].paper == 1:
-        match(event, state, rules, out)
     position.mark = event.close
     position.mark_ns = event.time_ns
     position.volume = event.volume
     account.bars += 1
     for s in range(rules.instruments[i].first_sleeve, rules.instruments[i].last_sleeve):
         strategy = rules.sleeves[s].strategy
+        bar_passed(state, rules, out, strategy)
         allocation.apply_signal(state, rules, s, values[strategy], verdicts[strategy])
-
-
-@kernel
-def match(event, state, rules, out):
-    """The paper venue's answers to the live order of this instrument; an asked-for cancel comes first."""
-    i = event.instrument
-    order = state.orders[i]
-    if not is_live(order):
-        return
-    limits = state.limits[0]
-    opened_ns = event.time_ns - limits.interval_ns
-    if order.state == OrderState.PENDING_CANCEL:
-        advance(order, OrderEvent.CANCEL)
-        record_execution(state, out, i, ExecutionKind.CANCELLED, opened_ns, 0, 0, 0, 0)
-        return
-    if opened_ns < order.order_ns:
-        return  # sent after this bar had opened: it waits for the next
-    if order.state == OrderState.SUBMITTED:
-        advance(order, OrderEvent.ACCEPT)
-    order.bars += 1
-    leaves = order.quantity - order.cumulative
-    quantity, price, fee = paper_venue.fill(
-        order.side, leaves, order.limit_price, event.open, event.volume, limits
-    )
-    if quantity > 0:
-        apply_report(state, out, i, opened_ns, quantity, price, event.open, fee)
-    if is_live(order) and order.intent == Intent.ENTRY and order.bars >= limits.entry_lifetime_bars:
-        advance(order, OrderEvent.EXPIRE)
-        record_execution(state, out, i, ExecutionKind.EXPIRED, opened_ns, 0, 0, 0, 0)
-
-
-@kernel
-def apply_report(state, out, i, time_ns, quantity, price, reference_price, fee):
-    """A fill of the order of instrument `i`: the only place where a position changes."""
-    account = state.account[0]
-    order = state.orders[i]
-    order.cumulative += quantity
-    done = order.cumulative == order.quantity
-    if not advance(order, OrderEvent.FILL_LAST if done else OrderEvent.FILL):
-        account.illegal_transitions += 1
-    ledger.apply_fill(account, state.positions[i], order.side, quantity, price, reference_price, fee)
-    account.fills += 1
-    record_execution(state, out, i, ExecutionKind.FILL, time_ns, quantity, price, reference_price, fee)
 
 
 # --- decisions
 
 
 @kernel
-def desired(state, rules, i):
-    """(absolute target, the stage and the reason that set it). The session overrules the strategy."""
+def judge_breakers(state, rules, out):
+    """Breakers trip and release; a change of the drawdown breaker sets every target anew."""
+    before = state.breakers[Breaker.DRAWDOWN].tripped
+    measure_breakers(state, rules, out)
+    check_exits(state, rules, out)
+    if state.breakers[Breaker.DRAWDOWN].tripped != before:
+        for i in range(len(state.positions)):
+            if state.positions[i].weight != 0:
+                state.positions[i].reweighted = 1
+
+
+@kernel
+def expect_answers(state, out, i):
+    """Requests whose answer is late have an unknown outcome, and what is unknown is asked for."""
+    account = state.account[0]
+    limits = state.limits[0]
+    now = account.time_ns
     position = state.positions[i]
-    idle = not is_live(state.orders[i])
-    wanted = allocation.target(state, rules, i, idle)
+    order = state.orders[i]
+    if is_live(order):
+        late = order.asked_ns > 0 and now - order.asked_ns > limits.answer_ns
+        late = late or (order.expires_ns > 0 and now - order.expires_ns > limits.answer_ns)
+        if late and order.alerted == 0:
+            order.alerted = 1
+            advance(order, OrderEvent.LOSE)
+            kind = AlertKind.NO_ANSWER
+            record_alert(state, out, kind, NO_BREAKER, i, order.strategy, now - order.asked_ns, order.order_ns)
+        stuck = order.intent == Intent.EXIT and now - position.progress_ns > limits.no_progress_ns
+        if late or stuck or order.state == OrderState.UNKNOWN:
+            query(state, out, i, order)
+    if position.blocked == Reason.MISSING_FILL:
+        if order.told > order.cumulative:
+            query(state, out, i, order)
+        for k in range(PAST * i, PAST * (i + 1)):
+            if state.past[k].told > state.past[k].cumulative:
+                query(state, out, i, state.past[k])
+
+
+@kernel
+def query(state, out, i, order):
+    """Ask the venue what it knows of an order, now and then."""
+    account = state.account[0]
+    if order.query_ns > 0 and account.time_ns - order.query_ns < state.limits[0].query_ns:
+        return
+    order.query_ns = account.time_ns
+    account.queries += 1
+    messages.spend(state)
+    record_order(state, out, i, order, OrderKind.QUERY, order.decision)
+
+
+@kernel
+def desired(state, rules, i):
+    """(absolute target, the stage and the reason that set it). What protects the account overrules the
+    strategy.
+    """
+    account = state.account[0]
+    position = state.positions[i]
+    wanted = allocation.target(state, rules, i, not is_live(state.orders[i]))
+    if account.flatten == 1 or account.level == HaltLevel.KILLED:
+        return 0, Stage.CONTROL, Reason.FLATTENING
+    if wants_flat(state):
+        return 0, Stage.BREAKERS, Reason.DAILY_LOSS
+    if position.quantity < 0:
+        return 0, Stage.LIFECYCLE, Reason.OVERSOLD
     if position.carried == 1:
-        if position.quantity == 0:
-            position.carried = 0
-        else:
-            return 0, Stage.SESSION, Reason.CARRIED_OVER
-    if time_to_close(state, rules) <= state.limits[0].exits_begin_ns and position.quantity > 0:
+        return 0, Stage.SESSION, Reason.CARRIED_OVER
+    if account.day_phase >= DayPhase.EXITS:
         return 0, Stage.SESSION, Reason.END_OF_DAY
+    if position.phase == PositionPhase.EXITING:
+        return 0, position.exit_stage, position.exit_reason
+    if account.level >= HaltLevel.HALTED:
+        return position.quantity, Stage.HALT_LEVEL, Reason.HALTED
     return wanted, Stage.ALLOCATION, Reason.TARGET
 
 
 @kernel
-def decide_exits(state, rules, out):
-    """Reductions, and cancels of entries that are no longer wanted. Nothing refuses them."""
-    for i in range(len(state.positions)):
-        position = state.positions[i]
-        order = state.orders[i]
-        if position.quantity == 0 and not is_live(order):
-            continue
-        wanted, stage, reason = desired(state, rules, i)
-        if is_live(order):
-            if order.intent == Intent.ENTRY and order.state != OrderState.PENDING_CANCEL:
-                left = time_to_close(state, rules)
-                if left <= state.limits[0].cancel_entries_ns:
-                    send_cancel(state, out, i, Stage.SESSION, Reason.ENTRIES_STOPPED, wanted)
-                elif wanted <= position.quantity:
-                    send_cancel(state, out, i, stage, Reason.TARGET_WITHDRAWN, wanted)
-            continue
-        if wanted < position.quantity:
-            decision = record_decision(
-                state,
-                out,
-                i,
-                position.strategy,
-                stage,
-                Outcome.APPROVED,
-                reason,
-                wanted,
-                wanted,
-                position.mark,
-                position.quantity,
-                wanted,
-            )
-            send_order(state, out, i, Side.SELL, Intent.EXIT, position.quantity - wanted, 0, decision)
+def decide_exit(state, rules, out, i):
+    """Reductions, and cancels of what is no longer wanted. Nothing refuses them."""
+    account = state.account[0]
+    position = state.positions[i]
+    order = state.orders[i]
+    if position.quantity == 0 and not is_live(order):
+        return
+    wanted, stage, reason = desired(state, rules, i)
+    if wanted == 0 and position.quantity != 0:
+        begin_exit(state, i, stage, reason)
+    if is_live(order):
+        if order.intent == Intent.ENTRY:
+            review_entry(state, out, i, wanted, stage, reason)
+        else:
+            review_exit(state, out, i, wanted)
+        return
+    missing = position.blocked == Reason.MISSING_FILL
+    if position.quantity < 0:
+        cover = -position.quantity - (owed(state, i, Side.BUY) if missing else 0)
+        leave(state, out, i, Side.BUY, cover, 0, stage, reason)
+    elif position.phase == PositionPhase.EXITING or wanted < position.quantity:
+        surplus = position.quantity - wanted - (owed(state, i, Side.SELL) if missing else 0)
+        leave(state, out, i, Side.SELL, surplus, wanted, stage, reason)
+
+
+@kernel
+def leave(state, out, i, side, quantity, wanted, stage, reason):
+    """Send an exit of `quantity` lots, unless a failed one has to wait before it is tried again."""
+    account = state.account[0]
+    position = state.positions[i]
+    urgent = is_forced(state, i)
+    if quantity <= 0 or (account.time_ns < position.retry_ns and not urgent):
+        return
+    decision = record_decision(
+        state,
+        out,
+        i,
+        position.strategy,
+        stage,
+        Outcome.APPROVED,
+        Reason.EXIT_RETRIED if position.exit_failures > 0 else reason,
+        wanted,
+        wanted,
+        position.mark,
+        position.quantity,
+        wanted,
+    )
+    limit = 0 if urgent or side == Side.BUY else exit_limit(state, i)
+    send_order(state, out, i, side, Intent.EXIT, quantity, limit, 0, decision)
+
+
+@kernel
+def is_forced(state, i):
+    """Must the exit get done at any price?"""
+    position = state.positions[i]
+    account = state.account[0]
+    return (
+        position.urgency == 1
+        or position.carried == 1
+        or position.mark <= 0
+        or account.day_phase == DayPhase.FORCE
+        or wants_flat(state)
+    )
+
+
+@kernel
+def exit_limit(state, i):
+    """The lowest price an exit accepts that need not get done at any price."""
+    limits = state.limits[0]
+    mark = state.positions[i].mark
+    collar = mark * limits.exit_collar // MICRO
+    if state.account[0].day_phase == DayPhase.REPRICE:
+        collar *= 2
+    return max(mark - collar, 1)
+
+
+@kernel
+def review_entry(state, out, i, wanted, stage, reason):
+    """Cancel a live entry that is no longer wanted, or no longer allowed."""
+    account = state.account[0]
+    position = state.positions[i]
+    if account.level >= HaltLevel.REDUCING and wanted > position.quantity:
+        send_cancel(state, out, i, Stage.HALT_LEVEL, Reason.REDUCING, position.quantity)
+    elif account.day_phase >= DayPhase.CANCEL_ENTRIES:
+        send_cancel(state, out, i, Stage.SESSION, Reason.ENTRIES_STOPPED, wanted)
+    elif position.blocked == Reason.BLOCKED:
+        send_cancel(state, out, i, Stage.RECONCILIATION, Reason.BLOCKED, wanted)
+    elif wanted <= position.quantity:
+        withdrawn = Reason.TARGET_WITHDRAWN if stage == Stage.ALLOCATION else reason
+        send_cancel(state, out, i, stage, withdrawn, wanted)
+
+
+@kernel
+def review_exit(state, out, i, wanted):
+    """Cancel a live exit that could sell what is not held, or whose limit the market has left behind."""
+    position = state.positions[i]
+    order = state.orders[i]
+    held = position.quantity if order.side == Side.SELL else -position.quantity
+    if order.quantity - order.cumulative > held:
+        send_cancel(state, out, i, Stage.LIFECYCLE, Reason.OVERSOLD, wanted)
+    elif 0 < position.mark < order.limit_price:
+        send_cancel(state, out, i, Stage.LIFECYCLE, Reason.REPRICE, wanted)
 
 
 @kernel
@@ -322,14 +477,16 @@ def decide_entries(state, rules, out):
     for i in range(len(state.positions)):
         position = state.positions[i]
         order = state.orders[i]
-        if position.weight == 0 or is_live(order):
+        if position.weight == 0 or is_live(order) or position.quantity < 0:
             continue
         wanted, stage, reason = desired(state, rules, i)
         increase = wanted - position.quantity
         if increase <= 0:
             continue
         price = position.mark
-        stage, outcome, reason, allowed, observed, limit = judge_entry(state, rules, i, increase, price)
+        stage, outcome, reason, allowed, observed, limit = judge_entry(
+            state, rules, out, i, increase, price
+        )
         decision = record_decision(
             state,
             out,
@@ -352,41 +509,61 @@ def decide_entries(state, rules, out):
             position.goal = position.quantity + allowed
         if allowed > 0:
             collar = limit_price(price, limits)
-            send_order(state, out, i, Side.BUY, Intent.ENTRY, allowed, collar, decision)
+            expires_ns = account.time_ns + limits.entry_lifetime_bars * limits.interval_ns
+            send_order(state, out, i, Side.BUY, Intent.ENTRY, allowed, collar, expires_ns, decision)
             account.reserved += worst_cost(allowed, collar, limits)
-            record_opening(position, account.time_ns)
+            frequency.record_opening(state, rules, i, account.time_ns)
+            record_opening(state, rules, out, position.strategy, i)
 
 
 @kernel
-def send_order(state, out, i, side, intent, quantity, limit, decision):
-    """An order leaves for its decision. Its id is a pure function of instrument, time, intent and attempt."""
+def send_order(state, out, i, side, intent, quantity, limit, expires_ns, decision):
+    """An order leaves for its decision. Its id is a pure function of instrument, bar end, intent and attempt."""
     account = state.account[0]
+    position = state.positions[i]
     order = state.orders[i]
-    order.attempt = order.attempt + 1 if order.order_ns == account.time_ns else 0
-    order.order_ns = account.time_ns
+    if order.state != OrderState.NONE:
+        state.past[PAST * i + position.past_next] = order
+        position.past_next = (position.past_next + 1) % PAST
+    position.attempt = position.attempt + 1 if position.attempt_ns == position.mark_ns else 0
+    position.attempt_ns = position.mark_ns
+    order.attempt = position.attempt
+    order.order_ns = position.mark_ns
     order.side = side
     order.intent = intent
     order.quantity = quantity
     order.cumulative = 0
+    order.told = 0
     order.limit_price = limit
-    order.reference_price = state.positions[i].mark
-    order.strategy = state.positions[i].strategy
-    order.bars = 0
+    order.reference_price = position.mark
+    order.expires_ns = expires_ns
+    order.strategy = position.strategy
     order.decision = decision
+    order.sent_ns = account.time_ns
+    order.asked_ns = account.time_ns
+    order.query_ns = 0
+    order.alerted = 0
+    order.absences = 0
+    order.absent_ns = 0
+    order.cancel_asked = 0
     order.state = OrderState.CREATED
     advance(order, OrderEvent.SUBMIT)
     account.orders += 1
-    record_order(state, out, i, OrderKind.NEW, decision)
+    messages.spend(state)
+    record_order(state, out, i, order, OrderKind.NEW, decision)
 
 
 @kernel
 def send_cancel(state, out, i, stage, reason, wanted):
     """Ask the venue to cancel the live order of instrument `i`; until it confirms, the order can still
-    fill.
+    fill. Not asked twice at once, and after a refusal not before the venue has had time to say why.
     """
     account = state.account[0]
     position = state.positions[i]
     order = state.orders[i]
+    waits = order.cancel_asked == 1 and account.time_ns - order.query_ns < state.limits[0].query_ns
+    if order.state == OrderState.PENDING_CANCEL or waits or not advance(order, OrderEvent.CANCEL_REQUEST):
+        return
     decision = record_decision(
         state,
         out,
@@ -401,11 +578,13 @@ def send_cancel(state, out, i, stage, reason, wanted):
         order.quantity - order.cumulative,
         0,
     )
-    if not advance(order, OrderEvent.CANCEL_REQUEST):
-        account.illegal_transitions += 1
-        return
+    order.cancel_asked = 1
+    order.asked_ns = account.time_ns
+    order.query_ns = account.time_ns
+    order.alerted = 0
     account.cancels += 1
-    record_order(state, out, i, OrderKind.CANCEL, decision)
+    messages.spend(state)
+    record_order(state, out, i, order, OrderKind.CANCEL, decision)
 
 
 # --- measures
@@ -418,31 +597,43 @@ def share_of(part, whole):
 
 
 @kernel
-def measure(state, rules):
-    """Equity, drawdown, reserved cash, and the principles as the account itself sees them after the event."""
+def measure(state, rules, out):
+    """Equity, drawdown, reserved cash, results of strategies, and the principles as the account itself sees
+    them after the event. What a contradiction of the venue causes is counted apart, in `denied`.
+    """
     account = state.account[0]
     limits = state.limits[0]
     value = 0
     reserved = 0
     flat = True
+    for s in range(len(state.strategies)):
+        state.strategies[s].result = 0
     for i in range(len(state.positions)):
+        settle(state, rules, out, i)
         position = state.positions[i]
         order = state.orders[i]
         live = is_live(order)
+        me = rules.instruments[i]
+        for h in range(me.first_holding, me.last_holding - 1):
+            holding = state.holdings[h]
+            unrealised = holding.quantity * position.mark - holding.book
+            state.strategies[rules.holdings[h].strategy].result += (
+                holding.realised - holding.fees + unrealised
+            )
         if position.quantity == 0 and not live:
             continue
         flat = False
         value += position.quantity * position.mark
         reserved += position.quantity * limits.commission_per_unit
+        short = position.quantity < 0
         if live:
             leaves = order.quantity - order.cumulative
-            if order.side == Side.BUY:
+            if order.side == Side.BUY and order.limit_price > 0:
                 reserved += worst_cost(leaves, order.limit_price, limits)
-            elif position.quantity < leaves:
-                account.breaches[5] += 1
-        if position.quantity < 0:
-            account.breaches[5] += 1
-        me = rules.instruments[i]
+            elif order.side == Side.SELL and position.quantity < leaves:
+                short = True
+        if short:
+            breach(state, 5, position.denied == 1)
         for m in range(me.first_member, me.last_member):
             other = rules.members[m]
             if (
@@ -450,7 +641,7 @@ def measure(state, rules):
                 and exposed(state, i) > 0
                 and exposed(state, other) > 0
             ):
-                account.breaches[2] += 1
+                breach(state, 2, position.denied + state.positions[other].denied > 0)
     account.reserved = reserved
     account.equity = account.cash + value
     account.peak_equity = max(account.peak_equity, account.equity)
@@ -460,6 +651,19 @@ def measure(state, rules):
     free = account.cash - reserved
     account.min_free_cash = min(account.min_free_cash, free)
     if free < 0:
-        account.breaches[1] += 1
-    if not flat and account.in_session == 1 and time_to_close(state, rules) <= limits.flat_by_ns:
+        breach(state, 1, account.cash_denied == 1)
+    else:
+        account.cash_denied = 0
+    if flat:
+        account.flatten = 0
+    elif account.in_session == 1 and time_to_close(state, rules) <= limits.flat_by_ns:
         account.flat_late = 1
+
+
+@kernel
+def breach(state, principle, by_venue):
+    """Count a principle that does not hold after this event."""
+    if by_venue:
+        state.account[0].denied[principle] += 1
+    else:
+        state.account[0].breaches[principle] += 1

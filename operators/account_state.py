@@ -66,6 +66,7 @@ ACCOUNT = _fields(
     "sequence",  # of the next order, decision or alert
     "execution_number",  # of the next execution
     "seen_next",
+    "cash_denied",  # 1 from a contradiction of the venue until cash covers all open buys
     "overflow",  # rows that did not fit an output: a bound was reached, the run stops
     # counters
     "bars",
@@ -394,9 +395,9 @@ def records(dtype: np.dtype[Any], rows: int) -> Records:
 def rows_per_group(instruments, events):
     """Most rows of one output that one group of `events` can make. Per instrument the paper venue's reports,
     an answer that is late, a cancel or an exit, an entry, and the alerts of each; a row and its alerts for
-    each event; the ends of two sessions and the account's own alerts.
+    each event; what the paper venue had kept back, at most its queue; the ends of two sessions.
     """
-    return 16 * instruments + 4 * events + 64
+    return 16 * instruments + 4 * events + 600
 
 
 def new_output(instruments: int, rows: int) -> Output:

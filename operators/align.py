@@ -1,9 +1,10 @@
 """Align: one order for the slices of all symbols of an account.
 
-In: slices by symbol, each in time order, and clock ticks, which are one more lane beside the symbols. Out:
-journal rows sorted by time and instrument, and a tick only where no slice says its time, up to the time
-that every lane has reported. Key: account. State: what waits for slower symbols, bounded by what one symbol
-is ahead of the slowest.
+In: slices by symbol, each in time order, and the clock, which is one more lane beside the symbols, with
+operators' commands. Out: journal rows sorted by time, then slices by instrument, then commands, and a tick
+only where nothing else says its time, up to the time that every lane has reported. Rows are numbered from
+the first without a gap. Key: account. State: what waits for slower symbols, bounded by what one symbol is
+ahead of the slowest.
 
 Always true: the output does not depend on the order in which symbols arrive, nor on where their batches are
 cut.
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.account_state import EVENT
+from operators.account_state import COMMAND, EVENT, REPORT
 from operators.compiled import kernel
 from schemas.batches import JournalBatch, SliceBatch, Ticks
 from schemas.codes import EventKind, Verdict
@@ -35,10 +36,16 @@ class Align:
         self.final = np.zeros(instruments + 1, np.bool_)
         self.waiting: list[list[SliceBatch]] = [[] for _ in range(instruments)]
         self.ticks: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.command_times: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.commands: NDArray[Any] = np.zeros(0, COMMAND)
+        self.offset = 0
 
     def step(self, event: SliceBatch | Ticks) -> list[JournalBatch]:
         if isinstance(event, Ticks):
             self.ticks = np.concatenate([self.ticks, event.times_ns])
+            if event.commands is not None and event.command_times_ns is not None:
+                self.command_times = np.concatenate([self.command_times, event.command_times_ns])
+                self.commands = np.concatenate([self.commands, event.commands])
             lane = len(self.waiting)
         else:
             lane = event.instrument
@@ -71,17 +78,26 @@ class Align:
                 waiting.pop(0)
         due = int(np.searchsorted(self.ticks, horizon, side="right"))
         ticks, self.ticks = self.ticks[:due], self.ticks[due:]
+        asked = int(np.searchsorted(self.command_times, horizon, side="right"))
+        times, self.command_times = self.command_times[:asked], self.command_times[asked:]
+        commands, self.commands = self.commands[:asked], self.commands[asked:]
         final = bool(self.final.all())
-        if not parts and not due and not final:
+        if not parts and not due and not asked and not final:
             return []
-        parts.append(self._tick_rows(ticks))
-        return [JournalBatch(*_merged(parts), final)]
+        if asked:
+            parts.append(self._rows(EventKind.CONTROL, times))
+        parts.append(self._rows(EventKind.TICK, ticks))
+        events, values, verdicts = _merged(parts)
+        offset = self.offset
+        self.offset += len(events)
+        return [JournalBatch(offset, events, values, verdicts, np.zeros(0, REPORT), commands, final)]
 
-    def _tick_rows(self, times_ns: NDArray[np.int64]) -> "_Part":
+    def _rows(self, kind: EventKind, times_ns: NDArray[np.int64]) -> "_Part":
         rows = np.zeros(len(times_ns), EVENT)
-        rows["kind"] = EventKind.TICK
+        rows["kind"] = kind
         rows["time_ns"] = times_ns
         rows["instrument"] = -1
+        rows["detail"] = np.arange(len(times_ns))
         shape = (len(times_ns), self.strategies)
         return rows, np.zeros(shape, np.int64), np.full(shape, Verdict.ABSENT, np.uint8)
 
@@ -90,6 +106,9 @@ class Align:
             "complete_ns": self.complete_ns.tobytes(),
             "final": self.final.tobytes(),
             "ticks": self.ticks.tobytes(),
+            "command_times": self.command_times.tobytes(),
+            "commands": self.commands.tobytes(),
+            "offset": self.offset,
             "waiting": [
                 [(b.events.tobytes(), b.values.tobytes(), b.verdicts.tobytes()) for b in waiting]
                 for waiting in self.waiting
@@ -100,6 +119,9 @@ class Align:
         self.complete_ns = np.frombuffer(data["complete_ns"], np.int64).copy()
         self.final = np.frombuffer(data["final"], np.bool_).copy()
         self.ticks = np.frombuffer(data["ticks"], np.int64).copy()
+        self.command_times = np.frombuffer(data["command_times"], np.int64).copy()
+        self.commands = np.frombuffer(data["commands"], COMMAND).copy()
+        self.offset = data["offset"]
         self.waiting = [
             [
                 SliceBatch(
@@ -125,7 +147,7 @@ def _merged(parts: list["_Part"]) -> "_Part":
     heads = bounds[:-1].copy()
     rows = merge_order(times, heads, bounds[1:], order)
     if rows == lengths[0]:
-        return parts[0]  # one symbol, and no tick without a bar
+        return parts[0]  # one symbol, and nothing without a bar of it
     order = order[:rows]
     events, values, verdicts = (np.concatenate(columns)[order] for columns in zip(*parts, strict=True))
     return events, values, verdicts

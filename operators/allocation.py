@@ -6,7 +6,7 @@ while nothing of it is held, and then stays: a constant signal makes one order, 
 """
 
 from operators.compiled import kernel
-from schemas.codes import Verdict
+from schemas.codes import Breaker, Verdict
 from schemas.records import MICRO
 
 
@@ -117,6 +117,9 @@ def target(state, rules, i, idle):
     if position.weight <= 0 or position.mark <= 0 or outvoted(state, rules, i):
         return 0
     if idle and (position.reweighted == 1 or position.quantity == 0):
-        position.goal = state.account[0].equity // MICRO * position.weight // position.mark
+        weight = position.weight
+        if state.breakers[Breaker.DRAWDOWN].tripped == 1:
+            weight = weight * state.limits[0].drawdown_factor // MICRO
+        position.goal = state.account[0].equity // MICRO * weight // position.mark
         position.reweighted = 0
     return position.goal

@@ -196,6 +196,7 @@ def journal_slices(batch: MarketBatch, instrument: int) -> SliceBatch:
     events["kind"] = EventKind.SLICE
     events["time_ns"] = batch.end_ns
     events["instrument"] = instrument
+    events["detail"] = 0
     for row, name in ((OPEN, "open"), (HIGH, "high"), (LOW, "low"), (CLOSE, "close")):
         events[name] = np.rint(batch.prices[row] * MICRO)
     events["volume"] = batch.prices[VOLUME]

@@ -7,6 +7,7 @@ Quantity does not depend on this table: it moves by execution alone, also where 
 import numpy as np
 
 from operators.compiled import kernel
+from schemas.codes import ExecutionKind
 from schemas.codes import OrderEvent as E
 from schemas.codes import OrderState as S
 
@@ -77,6 +78,42 @@ NEXT_STATE = np.full((len(S), len(E)), ILLEGAL, np.int64)
 for _state, _row in TRANSITIONS.items():
     for _event, _next in _row.items():
         NEXT_STATE[_state, _event] = _next
+
+REPORT_EVENT = np.full(len(ExecutionKind), ILLEGAL, np.int64)
+"""What a report on the state of an order means for its life. Fills are judged by their quantity."""
+for _kind, _event in {
+    ExecutionKind.CANCELLED: E.CANCEL,
+    ExecutionKind.EXPIRED: E.EXPIRE,
+    ExecutionKind.REJECTED: E.REJECT,
+    ExecutionKind.ACCEPTED: E.ACCEPT,
+    ExecutionKind.CANCEL_REFUSED: E.CANCEL_REFUSED,
+    ExecutionKind.SUSPENDED: E.SUSPEND,
+    ExecutionKind.REPLACED: E.REPLACE,
+    ExecutionKind.REPLACE_REFUSED: E.REPLACE_REFUSED,
+    ExecutionKind.LOST: E.LOSE,
+}.items():
+    REPORT_EVENT[_kind] = _event
+
+ENDED = {
+    S.FILLED: ExecutionKind.FILL,
+    S.DENIED: ExecutionKind.REJECTED,
+    S.REJECTED: ExecutionKind.REJECTED,
+    S.CANCELLED: ExecutionKind.CANCELLED,
+    S.EXPIRED: ExecutionKind.EXPIRED,
+    S.REPLACED: ExecutionKind.REPLACED,
+}
+STALE = np.zeros((len(S), len(ExecutionKind)), np.bool_)
+"""Reports that come late or twice in the order of things and say nothing new: the end again, what was so before
+it, the refusal of a cancel that crossed it, a time-out, and what a working order is anyway.
+"""
+for _state, _end in ENDED.items():
+    for _kind in (_end, ExecutionKind.ACCEPTED, ExecutionKind.CANCEL_REFUSED, ExecutionKind.LOST):
+        STALE[_state, _kind] = True
+for _state in (S.UNKNOWN, S.WORKING, S.PARTIAL, S.SUSPENDED, S.PENDING_REPLACE):
+    STALE[_state, ExecutionKind.LOST] = True
+for _state in (S.WORKING, S.PARTIAL):
+    STALE[_state, ExecutionKind.ACCEPTED] = True
+    STALE[_state, ExecutionKind.CANCEL_REFUSED] = True
 
 LIVE = np.zeros(len(S), np.bool_)
 """States in which an order could still fill."""

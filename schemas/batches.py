@@ -98,11 +98,15 @@ class SliceBatch:
 
 @dataclass(slots=True)
 class Ticks:
-    """The clock: event times (n,) int64, rising. `complete_ns` and `final` as in `BarBatch`."""
+    """The clock: event times (n,) int64, rising; and operators' commands, with the times (m,) int64 at which
+    they reached the journal, in order. `complete_ns` and `final` as in `BarBatch`.
+    """
 
     times_ns: Int64s
     complete_ns: int
     final: bool = False
+    command_times_ns: Int64s | None = None
+    commands: NDArray[Any] | None = None
 
 
 @dataclass(slots=True)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from copy import deepcopy
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from base_config import base_with
 
 from connectors.calendars import load_sessions
 from connectors.recording import BAR_SCHEMA, PRICE_COLUMNS, TIME, create_recording, write_bars
@@ -25,74 +25,13 @@ STRATEGIES: dict[str, dict[str, int]] = {
     "constant": {"weight": 1},
 }
 
-BASE: dict[str, Any] = {
-    "instruments": ["QQQ", "TQQQ", "PSQ", "SQQQ"],
-    "account": {"id": "test", "currency": "USD", "cash": 100_000},
-    "calendar": {"exchange": "XNYS", "first": date(2020, 1, 1), "last": date(2027, 12, 31)},
-    "bars": {
-        "interval_seconds": 60,
-        "jump_limit": Decimal("0.2"),
-        "max_gap_bars": 60,
-        "max_price": 1_000_000,
-        "max_volume": 10**12,
-        "other_symbols": "refuse",
-    },
-    "families": [
-        {
-            "name": "QQQ",
-            "hysteresis": Decimal("0.05"),
-            "bull": [
-                {"probability": Decimal("0.60"), "instrument": "QQQ", "weight": 1},
-                {"probability": Decimal("0.75"), "instrument": "TQQQ", "weight": 1},
-            ],
-            "bear": [
-                {"probability": Decimal("0.60"), "instrument": "PSQ", "weight": 1},
-                {"probability": Decimal("0.75"), "instrument": "SQQQ", "weight": 1},
-            ],
-        }
-    ],
-    "allocation": {"min_weight_change": Decimal("0.1")},
-    "gates": {
-        "session": {
-            "entries_stop_minutes": 15,
-            "cancel_entries_minutes": 10,
-            "exits_begin_minutes": 5,
-            "flat_by_seconds": 60,
-        },
-        "freshness": {"max_age_seconds": 90},
-        "conflict": {"two_of_one_side": "refuse"},
-        "frequency": {
-            "openings_per_window": 5,
-            "window_minutes": 10,
-            "openings_per_day": 60,
-            "release": "next_session",
-        },
-        "size": {
-            "max_position_value": 100_000,
-            "max_position_share": 1,
-            "max_positions": 10,
-            "max_volume_share": Decimal("0.05"),
-            "min_order_value": 100,
-        },
-        "cash": {"buffer_share": Decimal("0.05"), "collar": Decimal("0.02")},
-    },
-    "orders": {"entry_lifetime_bars": 3},
-    "venue": {
-        "half_spread": Decimal("0.00005"),
-        "slippage": Decimal("0.00005"),
-        "commission_per_unit": Decimal("0.005"),
-        "commission_share": 0,
-        "participation": Decimal("0.1"),
-    },
-}
-
 
 def _configuration(strategy: str = "sigor", **changes: Any) -> dict[str, Any]:
     """One strategy that reads QQQ and trades its family.
 
     `gates__cash__collar=...` changes a key inside a section, None removes it.
     """
-    data = deepcopy(BASE)
+    data = base_with()
     data["strategies"] = [
         {
             "name": strategy,
@@ -109,16 +48,7 @@ def _configuration(strategy: str = "sigor", **changes: Any) -> dict[str, Any]:
             },
         }
     ]
-    for path, value in changes.items():
-        *sections, key = path.split("__")
-        section: Any = data
-        for name in sections:
-            section = section[int(name) if isinstance(section, list) else name]
-        if value is None:
-            del section[key]
-        else:
-            section[key] = value
-    return data
+    return base_with(data, **changes)
 
 
 @pytest.fixture(scope="session")

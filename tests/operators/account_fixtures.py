@@ -5,8 +5,6 @@ minutes from their open: the bar of minute m ends m minutes after the open, so a
 bars 1 to 30. Prices in tests are units of currency, `money` makes millionths of them.
 """
 
-import copy
-import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -14,14 +12,26 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+from base_config import base_with
 from numpy.typing import NDArray
 
 from operators.account import apply_events
 from operators.account_rules import account_rules, initial_state
-from operators.account_state import EVENT, Output, Rules, State, records, state_of
+from operators.account_state import (
+    COMMAND,
+    EVENT,
+    REPORT,
+    Output,
+    Rules,
+    State,
+    records,
+    rows_per_group,
+    state_of,
+)
+from operators.paper_venue import Venue, VenueRules, new_venue, venue_of, venue_rules
 from schemas.codes import EventKind, Verdict
 from schemas.config import Config, parse_config
-from schemas.records import Decision, Equity, Execution, Order, dtype_of
+from schemas.records import Alert, Decision, Equity, Execution, Order, dtype_of
 from schemas.sessions import Sessions
 
 MICRO = 1_000_000
@@ -34,33 +44,13 @@ PLAIN_PRICES = (100, 50, 20, 10)
 
 COMPILED = not numba.config.DISABLE_JIT
 
-BASE: dict[str, Any] = {
-    "instruments": ["QQQ", "TQQQ", "PSQ", "SQQQ"],
-    "account": {"id": "test", "currency": "USD", "cash": 10_000},
-    "calendar": {"exchange": "XNYS", "first": dt.date(2020, 1, 1), "last": dt.date(2027, 12, 31)},
-    "bars": {
-        "interval_seconds": 60,
-        "jump_limit": Decimal("0.2"),
-        "max_gap_bars": 60,
-        "max_price": 1_000_000,
-        "max_volume": 10**12,
-        "other_symbols": "refuse",
-    },
-    "families": [
-        {
-            "name": "QQQ",
-            "hysteresis": Decimal("0.05"),
-            "bull": [
-                {"probability": Decimal("0.60"), "instrument": "QQQ", "weight": Decimal("0.5")},
-                {"probability": Decimal("0.75"), "instrument": "TQQQ", "weight": Decimal("0.5")},
-            ],
-            "bear": [
-                {"probability": Decimal("0.60"), "instrument": "PSQ", "weight": Decimal("0.5")},
-                {"probability": Decimal("0.75"), "instrument": "SQQQ", "weight": Decimal("0.5")},
-            ],
-        }
-    ],
-    "strategies": [
+BASE = base_with(
+    account__cash=10_000,
+    gates__size__max_volume_share=1,
+    venue__half_spread=0,
+    venue__slippage=0,
+    venue__commission_per_unit=Decimal("0.01"),
+    strategies=[
         {
             "name": "first",
             "kind": "sigor",
@@ -71,40 +61,10 @@ BASE: dict[str, Any] = {
             "filter": {"cooldown": 0, "noise_factor": 0, "noise_window": 10, "min_score": 0},
         }
     ],
-    "allocation": {"min_weight_change": Decimal("0.1")},
-    "gates": {
-        "session": {
-            "entries_stop_minutes": 15,
-            "cancel_entries_minutes": 10,
-            "exits_begin_minutes": 5,
-            "flat_by_seconds": 60,
-        },
-        "freshness": {"max_age_seconds": 90},
-        "conflict": {"two_of_one_side": "refuse"},
-        "frequency": {
-            "openings_per_window": 5,
-            "window_minutes": 10,
-            "openings_per_day": 60,
-            "release": "next_session",
-        },
-        "size": {
-            "max_position_value": 100_000,
-            "max_position_share": 1,
-            "max_positions": 10,
-            "max_volume_share": 1,
-            "min_order_value": 100,
-        },
-        "cash": {"buffer_share": Decimal("0.05"), "collar": Decimal("0.02")},
-    },
-    "orders": {"entry_lifetime_bars": 3},
-    "venue": {
-        "half_spread": 0,
-        "slippage": 0,
-        "commission_per_unit": Decimal("0.01"),
-        "commission_share": 0,
-        "participation": Decimal("0.1"),
-    },
-}
+)
+for _side in ("bull", "bear"):
+    for _tier in BASE["families"][0][_side]:
+        _tier["weight"] = Decimal("0.5")
 
 
 def money(value: "int | str") -> int:
@@ -114,16 +74,7 @@ def money(value: "int | str") -> int:
 
 def make_config(**changes: Any) -> Config:
     """The base with some keys changed; `gates__cash__collar=...` is the key gates.cash.collar."""
-    data = copy.deepcopy(BASE)
-    for path, value in changes.items():
-        *sections, key = path.split("__")
-        section = data
-        for name in sections:
-            section = section[name]
-        if key not in section:
-            raise KeyError(path)
-        section[key] = value
-    return parse_config(data)
+    return parse_config(base_with(BASE, **changes))
 
 
 def strategy(
@@ -148,7 +99,9 @@ def at(session: int, minute: int) -> int:
 
 
 class Row(NamedTuple):
-    """One row of a journal; `instrument` -1 is a tick. `values`, `verdicts` by strategy; () is none."""
+    """One row of a journal; `instrument` -1 is a tick. `values`, `verdicts` by strategy; () is none. `report`
+    or `command`: a record that makes it an execution or a control instead.
+    """
 
     time_ns: int
     instrument: int
@@ -157,9 +110,11 @@ class Row(NamedTuple):
     volume: int = 0
     values: tuple[int, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    report: Any = None
+    command: Any = None
 
 
-Journal = tuple[NDArray[Any], NDArray[np.int64], NDArray[np.uint8]]
+Journal = tuple[NDArray[Any], NDArray[np.int64], NDArray[np.uint8], NDArray[Any], NDArray[Any]]
 
 
 def journal(rows: Sequence[Row], strategies: int) -> Journal:
@@ -167,28 +122,45 @@ def journal(rows: Sequence[Row], strategies: int) -> Journal:
     events = records(EVENT, len(rows))
     values = np.zeros((len(rows), strategies), np.int64)
     verdicts = np.full((len(rows), strategies), Verdict.ABSENT, np.uint8)
+    reports = [row.report for row in rows if row.report is not None]
+    commands = [row.command for row in rows if row.command is not None]
+    said = {EventKind.EXECUTION: 0, EventKind.CONTROL: 0}
     for k, row in enumerate(rows):
         kind = EventKind.TICK if row.instrument < 0 else EventKind.SLICE
+        if row.report is not None:
+            kind = EventKind.EXECUTION
+        if row.command is not None:
+            kind = EventKind.CONTROL
+        detail = said.get(kind, 0)
+        if kind in said:
+            said[kind] += 1
         low, high = min(row.open, row.close), max(row.open, row.close)
-        events[k] = (kind, row.time_ns, row.instrument, row.open, high, low, row.close, row.volume)
+        events[k] = (kind, row.time_ns, row.instrument, detail, row.open, high, low, row.close, row.volume)
         if row.values:
             values[k] = row.values
             verdicts[k] = row.verdicts
-    return events, values, verdicts
+    return events, values, verdicts, _table(REPORT, reports), _table(COMMAND, commands)
 
 
-MODELS = {"orders": Order, "executions": Execution, "decisions": Decision, "equity": Equity}
+def _table(dtype: np.dtype[Any], rows: Sequence[Any]) -> NDArray[Any]:
+    table = records(dtype, len(rows))
+    for k, row in enumerate(rows):
+        table[k] = row
+    return table
+
+
+MODELS = {"orders": Order, "executions": Execution, "decisions": Decision, "equity": Equity, "alerts": Alert}
 NAMES = tuple(MODELS)
 GARBAGE = -7_777
 
 
 def make_output(instruments: int, groups: int) -> Output:
     """Buffers that hold just so many groups of events, full of garbage."""
-    rows = groups * (4 * instruments + 2)
+    rows = groups * rows_per_group(instruments, instruments + 1)
     buffers = [records(dtype_of(model), rows) for model in MODELS.values()]
     for buffer in buffers:
         buffer.view(np.int64)[:] = GARBAGE
-    return Output(*buffers, np.zeros(4, np.int64))
+    return Output(*buffers, np.zeros(5, np.int64))
 
 
 @dataclass
@@ -199,13 +171,18 @@ class Player:
     rules: Rules
     state: State
     output: Output
+    venue: Venue
+    terms: VenueRules
+    inbox: Any
     rows: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in NAMES})
 
     @classmethod
-    def of(cls, config: Config, sessions: Sessions, *, tiny: bool = False) -> "Player":
-        rules = account_rules(config, sessions, paper=True)
-        output = make_output(len(config.instruments), 1 if tiny else 40)
-        return cls(config, rules, initial_state(config, rules), output)
+    def of(cls, config: Config, sessions: Sessions, *, tiny: bool = False, paper: bool = True) -> "Player":
+        """`paper`: the venue is inside the stage; otherwise reports come by the journal."""
+        rules = account_rules(config, sessions, paper=paper)
+        output = make_output(len(config.instruments), 1 if tiny else 3)
+        venue, terms, inbox = new_venue(config), venue_rules(config), records(REPORT, 1)
+        return cls(config, rules, initial_state(config, rules), output, venue, terms, inbox)
 
     def apply(self, rows: Sequence[Row]) -> None:
         self.apply_journal(journal(rows, len(self.config.strategies)))
@@ -215,8 +192,11 @@ class Player:
         while row < len(written[0]):
             self.output.counts[:] = 0
             before = row
-            row = apply_events(*written, row, self.state, self.rules, self.output)
+            row = apply_events(
+                *written, row, self.state, self.rules, self.output, self.venue, self.terms, self.inbox
+            )
             assert row > before
+            assert self.account.overflow == 0
             for k, name in enumerate(NAMES):
                 rows = self.output[k][: self.output.counts[k]]
                 assert not (rows.view(np.int64) == GARBAGE).any(), name
@@ -226,6 +206,7 @@ class Player:
     def dump_and_load(self) -> None:
         """Go on with a copy of the state's bytes."""
         self.state = state_of(np.frombuffer(self.state.words.tobytes(), np.int64).copy(), self.rules)
+        self.venue = venue_of(self.venue.words.copy(), len(self.config.instruments))
 
     def table(self, name: str) -> NDArray[Any]:
         """All rows of one output so far."""
@@ -242,6 +223,10 @@ class Player:
     @property
     def decisions(self) -> NDArray[Any]:
         return self.table("decisions")
+
+    @property
+    def alerts(self) -> NDArray[Any]:
+        return self.table("alerts")
 
     @property
     def account(self) -> Any:

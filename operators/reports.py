@@ -1,0 +1,447 @@
+"""What a venue's report does to an order, a position and the ledger.
+
+Two parts that do not depend on each other: *quantity*, which only executions move, each id once; and the
+*life cycle*, which the table in `order_lifecycle` moves. A report that does not fit is never repaired in
+silence: the quantity is booked as the venue says, the instrument is blocked for entries until it is settled,
+and an alert says why.
+
+| report | quantity | life cycle | alert |
+|---|---|---|---|
+| id known, same content | - | - | - |
+| id known, other content | - | - | EXECUTION_ALTERED, blocked |
+| fill that names fewer lots so far than are known | applied | as the table says | - |
+| a cumulative above the sum of the fills | - | as the table says | MISSING_FILL, blocked, asked for |
+| fill of a cancelled, expired or replaced order | applied | - | LATE_FILL, unless it was announced |
+| fill of a rejected order | applied | - | CONTRADICTION, blocked |
+| fill above the order's quantity | applied | - | OVERFILL, blocked |
+| fill on the other side, or of no order of ours | applied | - | WRONG_SIDE or EXTERNAL_ORDER, blocked |
+| bust | undone | - | BUST |
+| no lots, no price, no instrument | - | - | EXECUTION_REFUSED; blocked or, without instrument, halted |
+| a transition that the table does not have | - | - | ILLEGAL_TRANSITION, asked for |
+"""
+
+from operators import ledger
+from operators.account_output import NO_BREAKER, record_alert, record_execution
+from operators.account_state import PAST, SEEN
+from operators.breakers import exit_failed
+from operators.compiled import kernel
+from operators.gates.size import MAX_LOTS
+from operators.halt import raise_level
+from operators.order_lifecycle import REPORT_EVENT, STALE, advance, is_live
+from operators.position import settle
+from schemas.codes import (
+    AlertKind,
+    ExecutionKind,
+    HaltLevel,
+    Intent,
+    OrderEvent,
+    OrderState,
+    Reason,
+    Side,
+)
+from schemas.records import MAX_MICRO
+
+NO_STRATEGY = -1
+CASH_TOLERANCE = 10_000  # a hundredth of the currency
+HASH_FACTOR, HASH_PRIME = 1_000_003, 2_147_483_647
+
+
+@kernel
+def apply_report(state, rules, out, report):
+    """Apply one row of dtype REPORT: the only place where positions and cash change."""
+    account = state.account[0]
+    account.reports += 1
+    kind = report.kind
+    if kind == ExecutionKind.CASH:
+        reconcile_cash(state, out, report)
+        return
+    i = report.instrument
+    if kind == ExecutionKind.FEE:
+        if is_new(state, out, report):
+            account.cash -= report.fee
+            account.fees += report.fee
+            record_execution(state, out, report, 0, 0, 0)
+        return
+    if i < 0 or i >= len(state.positions):
+        refuse(state, out, report)
+        raise_level(state, out, HaltLevel.HALTED)
+        return
+    if kind == ExecutionKind.POSITION:
+        reconcile_position(state, out, report)
+    elif kind == ExecutionKind.FILL or kind == ExecutionKind.BUST:
+        if not is_possible(report):
+            refuse(state, out, report)
+            block(state, i, Reason.BLOCKED)
+        elif is_new(state, out, report):
+            if kind == ExecutionKind.FILL:
+                apply_fill(state, rules, out, report)
+            else:
+                apply_bust(state, rules, out, report)
+    else:
+        apply_status(state, rules, out, report)
+    settle(state, rules, out, i)
+
+
+# --- which order, and is it new
+
+
+@kernel
+def past_order(state, report):
+    """Place in `past` of the order a report names, -1 where it is not there."""
+    for k in range(PAST * report.instrument, PAST * (report.instrument + 1)):
+        if is_named(state.past[k], report):
+            return k
+    return -1
+
+
+@kernel
+def is_named(order, report):
+    return (
+        order.state != OrderState.NONE
+        and order.order_ns == report.order_ns
+        and order.attempt == report.attempt
+        and order.intent == report.intent
+    )
+
+
+@kernel
+def content_hash(report):
+    """Of everything a fill says, modulo a prime below 2**31, so that no product overflows."""
+    total = 0
+    for word in (
+        report.kind,
+        report.reference_id,
+        report.instrument,
+        report.order_ns,
+        report.intent,
+        report.attempt,
+        report.side,
+        report.quantity,
+        report.price,
+        report.fee,
+    ):
+        total = (total * HASH_FACTOR + word % HASH_PRIME) % HASH_PRIME
+    return total
+
+
+@kernel
+def is_new(state, out, report):
+    """Has this execution id not been applied? Then it is remembered. The same id with other content is not
+    applied, and alerts.
+    """
+    account = state.account[0]
+    found = -1
+    for k in range(SEEN):
+        found = k if state.seen[k] == report.execution_id else found
+    hashed = content_hash(report)
+    if found >= 0:
+        account.repeated_reports += 1
+        if state.seen_hash[found] != hashed:
+            i = report.instrument
+            record_alert(
+                state, out, AlertKind.EXECUTION_ALTERED, NO_BREAKER, i, NO_STRATEGY, report.execution_id, 0
+            )
+            if 0 <= i < len(state.positions):
+                block(state, i, Reason.BLOCKED)
+        return False
+    state.seen[account.seen_next] = report.execution_id
+    state.seen_hash[account.seen_next] = hashed
+    account.seen_next = (account.seen_next + 1) % SEEN
+    return True
+
+
+@kernel
+def is_possible(report):
+    """Could this fill be one? Its lots, price and fee within what the ledger can hold."""
+    return (
+        report.execution_id >= 0
+        and 0 < report.quantity <= MAX_LOTS
+        and 0 < report.price < MAX_MICRO
+        and report.price < MAX_MICRO // report.quantity
+        and -MAX_MICRO < report.fee < MAX_MICRO
+        and (report.side == Side.BUY or report.side == Side.SELL)
+    )
+
+
+@kernel
+def refuse(state, out, report):
+    state.account[0].refused_reports += 1
+    kind = AlertKind.EXECUTION_REFUSED
+    i = report.instrument if 0 <= report.instrument < len(state.positions) else -1
+    record_alert(state, out, kind, NO_BREAKER, i, NO_STRATEGY, report.quantity, report.price)
+
+
+@kernel
+def block(state, i, reason):
+    """Nothing is added to this instrument until it is settled. A missing fill gives way to graver reasons."""
+    position = state.positions[i]
+    if position.blocked != Reason.BLOCKED:
+        position.blocked = reason
+
+
+# --- quantity
+
+
+@kernel
+def apply_fill(state, rules, out, report):
+    i = report.instrument
+    if is_named(state.orders[i], report):
+        fill_order(state, rules, out, report, state.orders[i])
+        return
+    k = past_order(state, report)
+    if k >= 0:
+        fill_order(state, rules, out, report, state.past[k])
+    else:
+        contradict(state, out, i, AlertKind.EXTERNAL_ORDER, report.quantity, 0)
+        block(state, i, Reason.BLOCKED)
+        book(state, rules, out, report, NO_STRATEGY, 0, 0, 1)
+
+
+@kernel
+def fill_order(state, rules, out, report, order):
+    """A fill of an order of ours, live or past."""
+    account = state.account[0]
+    i = report.instrument
+    if report.side != order.side:
+        contradict(state, out, i, AlertKind.WRONG_SIDE, report.quantity, order.quantity)
+        block(state, i, Reason.BLOCKED)
+        book(state, rules, out, report, NO_STRATEGY, order.cumulative, 0, 1)
+        return
+    filled = order.cumulative + report.quantity
+    late = 0
+    if order.state == OrderState.REJECTED or order.state == OrderState.DENIED:
+        late = 1
+        contradict(state, out, i, AlertKind.CONTRADICTION, report.quantity, order.quantity)
+        block(state, i, Reason.BLOCKED)
+    elif filled > order.quantity:
+        late = 1
+        contradict(state, out, i, AlertKind.OVERFILL, filled, order.quantity)
+        block(state, i, Reason.BLOCKED)
+    elif not is_live(order) and filled > order.told:
+        late = 1
+        contradict(state, out, i, AlertKind.LATE_FILL, filled, order.quantity)
+    order.cumulative = filled
+    order.told = max(order.told, report.cumulative)
+    advance(order, OrderEvent.FILL_LAST if filled >= order.quantity else OrderEvent.FILL)
+    answered(order)
+    account.late_fills += late
+    leaves = order.quantity - filled if is_live(order) else 0
+    if order.intent == Intent.EXIT:
+        state.positions[i].progress_ns = account.time_ns
+    book(state, rules, out, report, order.strategy, filled, leaves, late)
+    follow_told(state, out, i, order)
+
+
+@kernel
+def book(state, rules, out, report, strategy, cumulative, leaves, late):
+    state.account[0].fills += 1
+    ledger.apply_fill(
+        state,
+        rules,
+        out,
+        report.instrument,
+        strategy,
+        report.side,
+        report.quantity,
+        report.price,
+        report.reference_price,
+        report.fee,
+    )
+    record_execution(state, out, report, cumulative, leaves, late)
+
+
+@kernel
+def apply_bust(state, rules, out, report):
+    """An earlier fill is undone: the opposite is booked at the same price, its fee comes back."""
+    i = report.instrument
+    state.account[0].busts += 1
+    contradict(state, out, i, AlertKind.BUST, report.quantity, report.reference_id)
+    strategy, cumulative, leaves = NO_STRATEGY, 0, 0
+    if is_named(state.orders[i], report):
+        order = state.orders[i]
+        strategy, cumulative, leaves = undo(order, report)
+    else:
+        k = past_order(state, report)
+        if k >= 0:
+            strategy, cumulative, leaves = undo(state.past[k], report)
+    opposite = Side.SELL if report.side == Side.BUY else Side.BUY
+    ledger.apply_fill(
+        state, rules, out, i, strategy, opposite, report.quantity, report.price, 0, -report.fee
+    )
+    record_execution(state, out, report, cumulative, leaves, 1)
+
+
+@kernel
+def undo(order, report):
+    """Take a bust back from its order's cumulative; (strategy, cumulative, leaves)."""
+    order.cumulative = max(order.cumulative - report.quantity, 0)
+    order.told = order.cumulative
+    return order.strategy, order.cumulative, order.quantity - order.cumulative if is_live(order) else 0
+
+
+@kernel
+def contradict(state, out, i, kind, observed, limit):
+    """The venue does what it had denied. Until the instrument is flat, and cash is not below zero, what this
+    breaks counts as the venue's.
+    """
+    state.positions[i].denied = 1
+    state.account[0].cash_denied = 1
+    record_alert(state, out, kind, NO_BREAKER, i, NO_STRATEGY, observed, limit)
+
+
+# --- life cycle
+
+
+@kernel
+def apply_status(state, rules, out, report):
+    """A report that says where an order stands."""
+    i = report.instrument
+    order = state.orders[i]
+    if not is_named(order, report):
+        k = past_order(state, report)
+        if k >= 0:
+            move_on(state, rules, out, report, state.past[k])
+        elif report.kind != ExecutionKind.ABSENT:
+            contradict(state, out, i, AlertKind.EXTERNAL_ORDER, report.kind, report.cumulative)
+            block(state, i, Reason.BLOCKED)
+        return
+    move_on(state, rules, out, report, order)
+
+
+@kernel
+def move_on(state, rules, out, report, order):
+    account = state.account[0]
+    i = report.instrument
+    kind = report.kind
+    was_live = is_live(order)
+    event = REPORT_EVENT[kind]
+    if kind == ExecutionKind.ABSENT:
+        prove_absence(state, out, i, order)
+    elif STALE[order.state, kind]:
+        account.repeated_reports += 1
+    elif not advance(order, event):
+        account.illegal_transitions += 1
+        order.query_ns = 0
+        alert = AlertKind.ILLEGAL_TRANSITION
+        record_alert(state, out, alert, NO_BREAKER, i, order.strategy, order.state, event)
+    elif kind == ExecutionKind.LOST:
+        order.query_ns = account.time_ns
+        unknown = AlertKind.UNKNOWN_OUTCOME
+        record_alert(state, out, unknown, NO_BREAKER, i, order.strategy, order.attempt, order.order_ns)
+    if kind != ExecutionKind.ABSENT:
+        order.absences = 0
+    order.told = max(order.told, report.cumulative)
+    answered(order)
+    if was_live and not is_live(order):
+        leaves = order.quantity - max(order.cumulative, order.told)
+        record_execution(state, out, report, order.cumulative, 0, 0)
+        if order.intent == Intent.EXIT and order.cancel_asked == 0 and leaves > 0:
+            exit_failed(state, rules, out, i)
+    follow_told(state, out, i, order)
+
+
+@kernel
+def answered(order):
+    """A report came: is the venue still expected to answer?"""
+    waits = (
+        order.state == OrderState.SUBMITTED
+        or order.state == OrderState.PENDING_CANCEL
+        or order.state == OrderState.PENDING_REPLACE
+        or order.state == OrderState.UNKNOWN
+    )
+    if not waits:
+        order.asked_ns = 0
+        order.alerted = 0
+
+
+@kernel
+def prove_absence(state, out, i, order):
+    """The venue does not know the order. One such answer may be early; several over a time, with no fill,
+    prove that it never arrived.
+    """
+    account = state.account[0]
+    limits = state.limits[0]
+    if order.state == OrderState.SUBMITTED or order.state == OrderState.PENDING_CANCEL:
+        advance(order, OrderEvent.LOSE)
+    if order.state != OrderState.UNKNOWN:
+        if is_live(order):
+            account.illegal_transitions += 1
+            alert = AlertKind.ILLEGAL_TRANSITION
+            record_alert(state, out, alert, NO_BREAKER, i, order.strategy, order.state, OrderEvent.LOSE)
+        return
+    if order.absences == 0:
+        order.absent_ns = account.time_ns
+    order.absences += 1
+    long_enough = account.time_ns - order.absent_ns >= limits.absence_ns
+    if order.absences >= limits.absence_answers and long_enough and order.cumulative == 0:
+        advance(order, OrderEvent.REJECT)
+        proven = AlertKind.ABSENCE_PROVEN
+        record_alert(state, out, proven, NO_BREAKER, i, order.strategy, order.absences, order.order_ns)
+
+
+@kernel
+def follow_told(state, out, i, order):
+    """Has the venue told of more than its fills add up to? Then a fill is missing."""
+    position = state.positions[i]
+    if order.told > order.cumulative:
+        if position.blocked == Reason.NONE:
+            missing = AlertKind.MISSING_FILL
+            told, known = order.told, order.cumulative
+            record_alert(state, out, missing, NO_BREAKER, i, order.strategy, told, known)
+            order.query_ns = 0
+        block(state, i, Reason.MISSING_FILL)
+    elif position.blocked == Reason.MISSING_FILL and owed(state, i, Side.BUY) + owed(state, i, Side.SELL) == 0:
+        position.blocked = Reason.NONE
+
+
+@kernel
+def owed(state, i, side):
+    """Lots that the venue says have traded on `side`, whose fills have not come."""
+    order = state.orders[i]
+    lots = max(order.told - order.cumulative, 0) if order.side == side else 0
+    for k in range(PAST * i, PAST * (i + 1)):
+        past = state.past[k]
+        if past.side == side:
+            lots += max(past.told - past.cumulative, 0)
+    return lots
+
+
+# --- statements
+
+
+@kernel
+def reconcile_position(state, out, report):
+    """The venue's statement of one instrument beside the ledger. Where they agree, what was contradictory is
+    settled; where they do not, an order that is not settled yet may be the cause, otherwise principle 5 is broken.
+    """
+    i = report.instrument
+    position = state.positions[i]
+    order = state.orders[i]
+    if report.quantity == position.quantity:
+        if not is_live(order) and position.blocked == Reason.BLOCKED:
+            position.blocked = Reason.NONE
+        return
+    differs(state, out, i, report.quantity, position.quantity)
+    order.query_ns = 0
+    block(state, i, Reason.BLOCKED)
+
+
+@kernel
+def reconcile_cash(state, out, report):
+    account = state.account[0]
+    if abs(report.price - account.cash) > CASH_TOLERANCE:
+        differs(state, out, -1, report.price, account.cash)
+
+
+@kernel
+def differs(state, out, i, told, known):
+    account = state.account[0]
+    unsettled = account.cash_denied
+    for k in range(len(state.orders)):
+        if is_live(state.orders[k]) or state.positions[k].blocked != Reason.NONE:
+            unsettled = 1
+    if unsettled == 0:
+        account.breaches[5] += 1
+    else:
+        account.denied[5] += 1
+    record_alert(state, out, AlertKind.RECONCILIATION, NO_BREAKER, i, NO_STRATEGY, told, known)
