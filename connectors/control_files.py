@@ -6,8 +6,8 @@
 | `pending/ID.json` | a command that waits for its second signature |
 | `KILL` | anything of this name, also empty: stops the account |
 
-An append is one write, on the disk before it returns. A line that was cut off stays a line of its own, for its
-reader to judge: something was meant by it.
+An append is one write, on the disk before it returns. A line that was cut off stays a line of its own, for
+its reader to judge: something was meant by it.
 """
 
 import base64
@@ -55,8 +55,7 @@ def read_control(folder: Path) -> ControlRecords:
     """Everything that operators have said here. Raises `ControlError` where the folder cannot be read: a run
     that cannot be stopped must not start.
     """
-    if not folder.is_dir():
-        raise ControlError(f"{folder}: no such folder; make it, empty, for an account without commands")
+    _check_folder(folder)
     data = _read(folder / COMMANDS) if os.path.lexists(folder / COMMANDS) else b""
     return ControlRecords([line for line in data.split(b"\n") if line.strip()], kill_time(folder))
 
@@ -71,11 +70,17 @@ def kill_time(folder: Path) -> int:
         raise ControlError(f"{folder / KILL}: cannot be looked at: {error.strerror}") from None
 
 
+def _check_folder(folder: Path) -> None:
+    """A folder is never made here: a stop in a folder that no run reads would stop nothing."""
+    if not folder.is_dir():
+        raise ControlError(f"{folder}: no such folder; it must be the control folder that the run was given")
+
+
 def append_command(folder: Path, record: bytes) -> None:
     """Append one record to the commands, on the disk before this returns. Raises `ControlError`."""
+    _check_folder(folder)
     path = folder / COMMANDS
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with path.open("a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             size = file.seek(0, os.SEEK_END)
@@ -91,9 +96,11 @@ def append_command(folder: Path, record: bytes) -> None:
 
 def put_kill_file(folder: Path) -> Path:
     """Stop the account of this folder without any key. Raises `ControlError`."""
+    _check_folder(folder)
     path = folder / KILL
+    if kill_time(folder) != NO_KILL:
+        return path
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         path.touch(exist_ok=True)
         _sync_folder(folder)
     except OSError as error:
@@ -111,7 +118,7 @@ def write_pending(folder: Path, command_id: int, record: bytes) -> Path:
     path = pending_path(folder, command_id)
     unfinished = path.with_suffix(".tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         with unfinished.open("wb") as file:
             file.write(record + b"\n")
             file.flush()
@@ -135,7 +142,7 @@ def read_pending(folder: Path, command_id: int) -> bytes:
 def pending_ids(folder: Path) -> list[int]:
     """The commands that wait, oldest first."""
     names = (path.stem for path in (folder / PENDING).glob("*.json"))
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit() and len(name) <= 19)
 
 
 def remove_pending(folder: Path, command_id: int) -> None:
@@ -150,6 +157,8 @@ def generate_key(path: Path, passphrase: bytes | None = None) -> str:
     """Write a new private key, readable by its owner alone, and return its public key in base64. Raises
     `ControlError`, also where the file exists.
     """
+    if os.path.lexists(path):
+        raise ControlError(f"{path} exists; a key is never overwritten, so choose another name")
     key = Ed25519PrivateKey.generate()
     lock = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     try:
@@ -158,8 +167,6 @@ def generate_key(path: Path, passphrase: bytes | None = None) -> str:
             file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock))
             file.flush()
             os.fsync(file.fileno())
-    except FileExistsError:
-        raise ControlError(f"{path} exists; a key is never overwritten, so choose another name") from None
     except OSError as error:
         raise ControlError(f"{path}: cannot be written: {error.strerror}") from None
     return public_text(key.public_key())

@@ -1,285 +1,312 @@
-"""Recounts the five integrity principles from what left the system: orders and executions, and nothing else.
+"""The audit of a result folder: all at once, or as a Bytewax flow.
 
-Shares no code with gates, ledger or order life cycle. In: the two tables, the configuration and the
-calendar. Out: per principle whether it held and on what evidence. `recount` goes through both tables as the
-account saw them, at one event time executions before orders, with books of its own, and asks every question
-after every event.
+    python -m bytewax.run "flows.audit:flow('OUT')"
+
+The flow reads the tables of the folder in windows of time, one input, through the auditor of the account.
+What breaks is printed when it is found; at the end all findings go to `OUT/audit.json`. With a recovery
+directory it continues where it was killed.
 """
 
+import hashlib
+import json
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from rich.console import Console
+from rich.table import Table
 
-from operators.compiled import kernel
-from schemas.codes import ExecutionKind, OrderKind, Side
-from schemas.config import NS, Config, micro
-from schemas.records import MICRO
+from connectors.calendars import load_sessions
+from connectors.config_file import load_config
+from connectors.recording import BarRecording, RecordingError
+from flows.audit_bars import BarRanges, rows_of
+from flows.auditor import (
+    STATEMENTS,
+    AuditAlarm,
+    AuditBatch,
+    AuditError,
+    AuditNews,
+    Auditor,
+    Counts,
+    Finding,
+    check_canaries,
+    code_hash,
+)
+from flows.auditor.tables import Ranges, ResultTables, Windows
+from operators.shell import stateful
+from schemas.config import Config, ConfigError
+from schemas.records import Names
 from schemas.sessions import Sessions
+
+SUMMARY = "summary.json"
+FINDINGS = "audit.json"
+WINDOW_ROWS = 1 << 16  # of a table; changes no result
+CANNOT = (AuditError, AuditAlarm, ConfigError, RecordingError)
+"""Why there may be no findings."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One principle: how many breaches, and what was looked at."""
+class Case:
+    """A result folder with all that is needed to judge it."""
 
-    breaches: int
-    evidence: str
+    out: Path
+    config: Config
+    sessions: Sessions
+    tables: ResultTables
+    ranges: Ranges | None
+    counts: Counts
+    identity: str
+    """Hash of the results, the configuration and the auditor."""
 
-    @property
-    def held(self) -> bool:
-        return self.breaches == 0
+    def auditor(self) -> Auditor:
+        return Auditor.of(self.config, self.sessions, self.counts)
 
 
-TALLY = np.dtype(
-    [
-        (name, "<i8")
-        for name in (
-            "events",
-            "cash",  # now, from the fills alone
-            "worst",  # what open buys could take
-            "low",  # least of cash, also less the worst
-            "negative_cash",
-            "conflicts",
-            "changes_of_side",
-            "sessions",  # with orders or executions
-            "not_flat",
-            "late",
-            "session",  # in progress
-            "session_late",
-            "openings",
-            "second_openings",
-            "shorts",
-            "wrong_reports",
+def open_case(out: Path, config: Path | None, bars: Path | None, *, other_config: bool = False) -> Case:
+    """Check that the folder can be audited, and that the auditor can be trusted.
+
+    `config`: without it the one the summary names. `bars`: the recording that fills are compared with.
+    `other_config`: a configuration that is not that of the run will do. Raises one of `CANNOT`.
+    """
+    check_canaries()
+    summary = _read_summary(out)
+    path = config or _named(summary, "config", out)
+    loaded = load_config(path)
+    if loaded.hash != summary.get("config_hash") and not other_config:
+        raise AuditError(
+            f"{path} is not the configuration of this run: its hash is {loaded.hash[:12]}, {out / SUMMARY} "
+            f"says {str(summary.get('config_hash'))[:12]}; name the right one with --config, or judge it by "
+            f"another one with --other-config"
         )
+    calendar = loaded.calendar
+    try:
+        sessions = load_sessions(calendar.exchange, calendar.first, calendar.last)
+    except ValueError as error:
+        raise ConfigError(f"calendar: {error}") from None
+    strategies = tuple(strategy.name for strategy in loaded.strategies)
+    tables = ResultTables(out, Names(loaded.account.id, loaded.instruments, strategies))
+    recording = None
+    if bars is not None:
+        first, last = (_day(summary, key) for key in ("first", "last"))
+        recording = BarRecording(bars, loaded.instruments, first, last)
+    parts = [
+        code_hash(),
+        loaded.hash,
+        str(summary.get("digest")),
+        str(sorted(tables.rows.items())),
+        str(bars),
     ]
-)
-
-
-def audit(
-    orders: NDArray[Any], executions: NDArray[Any], closing_cash: int, config: Config, sessions: Sessions
-) -> dict[str, Finding]:
-    """Findings `P1` to `P5`. `closing_cash`: the cash the account says it ends with, millionths."""
-    n = len(config.instruments)
-    family, side = np.full(n, -1), np.zeros(n, np.int64)
-    for f, each in enumerate(config.families):
-        for sign, tiers in ((1, each.bull), (-1, each.bear)):
-            for tier in tiers:
-                i = config.instruments.index(tier.instrument)
-                family[i], side[i] = f, sign
-    books = np.zeros((n, 5), np.int64)
-    books[:, LAST] = -1
-    tally = np.zeros(1, TALLY).view(np.recarray)
-    tally[0].cash = tally[0].low = micro(config.account.cash)
-    tally[0].session = -1
-    recount(
-        _in_time(orders, "time_ns"),
-        _in_time(executions, "known_ns"),
-        family,
-        side,
-        np.zeros((len(config.families), 2), np.int64),
-        np.zeros(len(config.families), np.int64),
-        sessions.close_ns,
-        config.gates.session.flat_by_seconds * NS,
-        micro(config.venue.commission_per_unit),
-        micro(config.venue.commission_share),
-        books,
-        np.zeros((len(orders), 3), np.int64),
-        tally,
+    return Case(
+        out,
+        loaded,
+        sessions,
+        tables,
+        None if recording is None else BarRanges(recording),
+        counts_of(summary, recording),
+        hashlib.sha256("\n".join(parts).encode()).hexdigest(),
     )
-    told = tally[0]
+
+
+def audit_folder(case: Case) -> dict[str, Finding]:
+    """All findings. Raises `AuditError`."""
+    auditor = case.auditor()
+    windows = Windows(case.tables, WINDOW_ROWS, case.ranges)
+    while batch := windows.next():
+        auditor.step(batch)
+    return auditor.findings()
+
+
+# --- what the summary says
+
+
+def _read_summary(out: Path) -> dict[str, Any]:
+    path = out / SUMMARY
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AuditError(f"{path} is missing; {out} does not hold a complete run") from None
+    except (OSError, ValueError) as error:
+        raise AuditError(f"{path} is not readable: {error}") from None
+    if not isinstance(summary, dict):
+        raise AuditError(f"{path} is not the summary of a run")
+    return summary
+
+
+def _named(summary: dict[str, Any], key: str, out: Path) -> Path:
+    if not isinstance(summary.get(key), str):
+        raise AuditError(f"{out / SUMMARY} does not name the configuration of the run; use --config FILE")
+    return Path(summary[key])
+
+
+def _day(summary: dict[str, Any], key: str) -> date | None:
+    try:
+        return date.fromisoformat(summary[key]) if summary.get(key) else None
+    except (TypeError, ValueError):
+        raise AuditError(f"{SUMMARY}: {key} is {summary[key]!r}, expected a date") from None
+
+
+TOLD = {
+    "orders": "orders",
+    "cancels": "cancels",
+    "fills": "fills",
+    "bar_ends": "bar_ends",
+    "sessions": "session_ends",
+}
+"""What the summary counts, and what the auditor calls it."""
+
+
+def counts_of(summary: dict[str, Any], recording: BarRecording | None) -> Counts:
+    """The counts of the summary, and what becomes of every row of the recording, where that is given."""
+    told = {mine: _count(summary, key) for key, mine in TOLD.items()}
+    if recording is None:
+        return Counts(told)
+    letters = summary.get("dead_letters")
+    if not isinstance(letters, dict) or not all(type(count) is int for count in letters.values()):
+        raise AuditError(f"{SUMMARY} does not count the dead letters")
+    done = _count(summary, "bars") + sum(letters.values()) + _count(summary, "ignored_rows")
+    rows = rows_of(recording) + recording.dead_letters().height
+    return Counts(told, {"bars, dead letters and ignored rows of the recording": (done, rows)})
+
+
+def _count(summary: dict[str, Any], key: str) -> int:
+    if type(summary.get(key)) is not int:
+        raise AuditError(f"{SUMMARY} does not count the {key}; it is not the summary of a complete run")
+    return int(summary[key])
+
+
+# --- for people and programs
+
+
+def findings_table(out: Path, findings: dict[str, Finding]) -> Table:
+    """The findings as a table for a terminal."""
+    table = Table(title=f"Audit of {out}", title_justify="left")
+    for column in ("", "statement", "held", "by the venue", "evidence", "first breach"):
+        table.add_column(column, justify="right" if column == "by the venue" else "left")
+    for key, finding in findings.items():
+        held = "[green]yes[/]" if finding.held else f"[red]NO, {finding.breaches:,} times[/]"
+        venue = f"{finding.by_venue:,}" if finding.by_venue else ""
+        first = "" if finding.first is None else str(finding.first)
+        table.add_row(key, STATEMENTS[key].name, held, venue, finding.evidence, first)
+    return table
+
+
+def findings_json(case: Case, findings: dict[str, Finding]) -> dict[str, Any]:
+    """The findings as plain data."""
     return {
-        "P1": Finding(
-            int(told.negative_cash),
-            f"lowest cash less open buys at their worst: {told.low / MICRO:,.2f} over {told.events:,} events",
-        ),
-        "P2": Finding(
-            int(told.conflicts),
-            f"{len(config.families)} families, {told.changes_of_side:,} changes of side, "
-            f"both sides at once {told.conflicts:,} times",
-        ),
-        "P3": Finding(
-            int(told.not_flat + told.late),
-            f"{told.sessions:,} sessions with orders: {told.not_flat} not flat at the close, "
-            f"{told.late} with a fill in the last {config.gates.session.flat_by_seconds} s",
-        ),
-        "P4": Finding(
-            int(told.second_openings),
-            f"{told.openings:,} openings, {told.second_openings} more than one in a bar and instrument",
-        ),
-        "P5": Finding(
-            int(told.shorts + told.wrong_reports + (told.cash != closing_cash)),
-            f"{told.shorts} events short, {told.wrong_reports} reports that differ, cash recounted "
-            f"{told.cash / MICRO:,.2f}, account {closing_cash / MICRO:,.2f}",
-        ),
+        "account": case.config.account.id,
+        "config_hash": case.config.hash,
+        "held": all(finding.held for finding in findings.values()),
+        "rows": case.tables.rows,
+        "findings": {
+            key: {
+                "statement": STATEMENTS[key].name,
+                "held": finding.held,
+                "breaches": finding.breaches,
+                "by_venue": finding.by_venue,
+                "evidence": finding.evidence,
+                "first": finding.first
+                and {
+                    "time_ns": finding.first.time_ns,
+                    "instrument": finding.first.instrument,
+                    "text": finding.first.text,
+                },
+            }
+            for key, finding in findings.items()
+        },
     }
 
 
-def _in_time(rows: NDArray[Any], time: str) -> Any:
-    """Rows in order of time, since an audit trusts no order; rows of one time keep theirs."""
-    times = rows[time]
-    if (times[1:] < times[:-1]).any():
-        rows = rows[np.argsort(times, kind="stable")]
-    return rows.view(np.recarray)
+# --- the flow
 
 
-# Columns of `books`, a row an instrument: lots held, open to buy, open to sell; its last opening and order.
-HELD, BUYING, SELLING, OPENED_NS, LAST = range(5)
-# Columns of `state`, a row an order: lots filled, 1 when it ended, the order of its instrument before it.
-FILLED, DONE, BEFORE = range(3)
+class ResultSource(FixedPartitionedSource[tuple[str, AuditBatch], dict[str, Any]]):
+    """One partition: an account has one order of things."""
+
+    def __init__(self, case: Case, window_rows: int):
+        self.case = case
+        self.window_rows = window_rows
+
+    def list_parts(self) -> list[str]:
+        return ["results"]
+
+    def build_part(
+        self,
+        step_id: str,  # noqa: ARG002 - the form Bytewax calls
+        for_part: str,  # noqa: ARG002
+        resume_state: dict[str, Any] | None,
+    ) -> "_Partition":
+        if resume_state is not None and resume_state["identity"] != self.case.identity:
+            raise AuditError(
+                f"the recovery directory belongs to the audit of other results than those in "
+                f"{self.case.out}; start anew with an empty recovery directory"
+            )
+        place = resume_state["place"] if resume_state else None
+        return _Partition(self.case, Windows(self.case.tables, self.window_rows, self.case.ranges, place))
 
 
-@kernel
-def recount(
-    orders,
-    executions,
-    family,
-    side,
-    exposed,
-    facing,
-    close_ns,
-    early_ns,
-    fee_each,
-    fee_share,
-    books,
-    state,
-    tally,
-):
-    """Go through both tables; everything found stands in `tally`."""
-    a = 0
-    b = 0
-    while a < len(orders) or b < len(executions):
-        if b < len(executions) and (a == len(orders) or executions[b].known_ns <= orders[a].time_ns):
-            report = executions[b]
-            b += 1
-            now, i = report.known_ns, report.instrument
-            enter_session(now, close_ns, books, tally[0])
-            if now > close_ns[tally[0].session] - early_ns and report.quantity != 0:
-                tally[0].session_late = 1
-            if now == close_ns[tally[0].session]:
-                end_session(books, tally[0])  # what is told at the close was not so before it
-            apply(report, orders, fee_each, fee_share, books, state, tally[0])
-        else:
-            order = orders[a]
-            now, i = order.time_ns, order.instrument
-            enter_session(now, close_ns, books, tally[0])
-            if order.kind == OrderKind.NEW:
-                state[a, BEFORE] = books[i, LAST]
-                books[i, LAST] = a
-                send(order, fee_each, fee_share, books, tally[0])
-            a += 1
-        ask(i, family, side, exposed, facing, books, tally[0])
-    if tally[0].session >= 0:
-        end_session(books, tally[0])
+class _Partition(StatefulSourcePartition[tuple[str, AuditBatch], dict[str, Any]]):
+    def __init__(self, case: Case, windows: Windows):
+        self.case = case
+        self.windows = windows
+
+    def next_batch(self) -> Iterable[tuple[str, AuditBatch]]:
+        batch = self.windows.next()
+        if batch is None:
+            raise StopIteration
+        return [(self.case.config.account.id, batch)]
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"identity": self.case.identity, "place": self.windows.snapshot()}
 
 
-@kernel
-def worst_each(order, fee_each, fee_share):
-    """Most that one lot of a buy can cost."""
-    return order.limit_price + fee_each - (-order.limit_price * fee_share // MICRO)
+class FindingsSink(DynamicSink[AuditNews]):
+    """Prints what breaks as it is found, and leaves all findings in the folder at the end."""
+
+    def __init__(self, case: Case):
+        self.case = case
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> "_Findings":  # noqa: ARG002
+        return _Findings(self.case)
 
 
-@kernel
-def send(order, fee_each, fee_share, books, told):
-    """An order leaves. Every buy opens or adds, whatever it is said to be for."""
-    i = order.instrument
-    if order.side == Side.BUY:
-        books[i, BUYING] += order.quantity
-        told.worst += order.quantity * worst_each(order, fee_each, fee_share)
-        told.openings += 1
-        if books[i, OPENED_NS] == order.time_ns:
-            told.second_openings += 1
-        books[i, OPENED_NS] = order.time_ns
-    else:
-        books[i, SELLING] += order.quantity
+class _Findings(StatelessSinkPartition[AuditNews]):
+    def __init__(self, case: Case):
+        self.case = case
+
+    def write_batch(self, items: list[AuditNews]) -> None:
+        for news in items:
+            for line in news.breaches:
+                print(f"{self.case.config.account.id}: {line}", flush=True)
+            if news.findings is not None:
+                path = self.case.out / FINDINGS
+                unfinished = path.with_suffix(".tmp")
+                text = json.dumps(findings_json(self.case, news.findings), indent=2)
+                unfinished.write_text(text + "\n", encoding="utf-8")
+                unfinished.replace(path)
+                Console(width=150).print(findings_table(self.case.out, news.findings))
 
 
-@kernel
-def apply(report, orders, fee_each, fee_share, books, state, told):
-    """A fill, or the end of an order, against the order it names."""
-    i = report.instrument
-    k = books[i, LAST]
-    while k >= 0 and (orders[k].order_ns != report.order_ns or orders[k].attempt != report.attempt):
-        k = state[k, BEFORE]
-    buys = report.side == Side.BUY
-    ended = 0
-    if report.kind == ExecutionKind.FILL:
-        signed = report.quantity if buys else -report.quantity
-        books[i, HELD] += signed
-        told.cash -= signed * report.price + report.fee
-        ended = report.quantity
-    if k < 0 or state[k, DONE] == 1 or orders[k].side != report.side:
-        told.wrong_reports += 1
-    else:
-        order = orders[k]
-        state[k, FILLED] += ended
-        limit = order.limit_price
-        beyond = limit > 0 and ended > 0 and (report.price > limit if buys else report.price < limit)
-        if beyond or state[k, FILLED] > order.quantity or state[k, FILLED] != report.cumulative:
-            told.wrong_reports += 1
-        if report.kind != ExecutionKind.FILL:
-            ended = order.quantity - state[k, FILLED]  # the rest of it ends unfilled
-            state[k, DONE] = 1
-        if buys:
-            books[i, BUYING] -= ended
-            told.worst -= ended * worst_each(order, fee_each, fee_share)
-        else:
-            books[i, SELLING] -= ended
-    if report.position != books[i, HELD] or report.cash != told.cash:
-        told.wrong_reports += 1
+def audit_graph(case: Case, window_rows: int = WINDOW_ROWS) -> Dataflow:
+    """Rows of the result in, findings out. Key: account."""
+    flow = Dataflow("audit")
+    rows = op.input("results", flow, ResultSource(case, window_rows))
+    news = stateful("auditor", rows, case.auditor, case.identity)
+    op.output("findings", op.key_rm("of_any_account", news), FindingsSink(case))
+    return flow
 
 
-@kernel
-def ask(i, family, side, exposed, facing, books, told):
-    """After an event of instrument `i`: principles 1, 2 and 5. An open sell does not count as sold."""
-    told.events += 1
-    free = min(told.cash, told.cash - told.worst)
-    told.low = min(told.low, free)
-    if free < 0:
-        told.negative_cash += 1
-    if books[i, HELD] < books[i, SELLING]:
-        told.shorts += 1
-    f = family[i]
-    if f < 0:
-        return
-    exposed[f, 0] = 0
-    exposed[f, 1] = 0
-    for k in range(len(family)):
-        if family[k] == f:
-            exposed[f, 0 if side[k] > 0 else 1] += max(books[k, HELD] + books[k, BUYING], 0)
-    if exposed[f, 0] > 0 and exposed[f, 1] > 0:
-        told.conflicts += 1
-    now = (1 if exposed[f, 0] > 0 else 0) - (1 if exposed[f, 1] > 0 else 0)
-    if now != 0 and now != facing[f]:
-        if facing[f] != 0:
-            told.changes_of_side += 1
-        facing[f] = now
-
-
-@kernel
-def enter_session(now, close_ns, books, told):
-    """The session that `now` belongs to; the one before it has ended."""
-    s = max(told.session, 0)
-    while s < len(close_ns) - 1 and close_ns[s] < now:
-        s += 1
-    if s == told.session:
-        return
-    if told.session >= 0:
-        end_session(books, told)
-    told.session = s
-    told.sessions += 1
-    told.session_late = 0
-
-
-@kernel
-def end_session(books, told):
-    """Principle 3, judged once a session: nothing held, nothing open, and the last fill in time."""
-    if told.session_late < 0:
-        return
-    flat = True
-    for i in range(len(books)):
-        if books[i, HELD] != 0 or books[i, BUYING] != 0 or books[i, SELLING] != 0:
-            flat = False
-    told.not_flat += 0 if flat else 1
-    told.late += told.session_late
-    told.session_late = -1  # judged
+def flow(out: str, config: str = "", bars: str = "", window_rows: int = WINDOW_ROWS) -> Dataflow:
+    """The flow for `python -m bytewax.run`. What cannot be audited ends the process with exit code 2."""
+    try:
+        case = open_case(Path(out), Path(config) if config else None, Path(bars) if bars else None)
+    except CANNOT as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    return audit_graph(case, window_rows)

@@ -22,6 +22,7 @@ from connectors.config_file import DEPLOY, load_config
 from connectors.results import SUMMARY, WORK
 from connectors.synthetic import Family, write_synthetic
 from flows.bench import bench as run_bench
+from flows.control_cli import control_app
 from flows.graph import Setup
 from flows.real import replay_families
 from flows.replay import prepare
@@ -54,6 +55,9 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(width=150)
 
 
+app.add_typer(control_app)
+
+
 @app.callback()
 def about() -> None:
     """Sluice: bars go in, orders that passed every gate come out."""
@@ -82,6 +86,9 @@ def replay(
     batch_bars: Annotated[
         int, typer.Option(min=0, help="most bars in a batch, 0: a window; changes no result")
     ] = 0,
+    control: Annotated[
+        Path | None, typer.Option(help="folder of operators' commands, which take effect at their times")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Replay recorded bars through the whole graph and show the result."""
@@ -95,6 +102,8 @@ def replay(
         window_rows=window_rows,
         batch_bars=batch_bars,
         durable=recovery is not None,
+        control=control,
+        config_path=config,
     )
     summary = run(ready, console, workers=workers, recovery=recovery, snapshot_seconds=snapshot_seconds)
     if summary is None:

@@ -17,7 +17,7 @@ from bytewax.operators import KeyedStream
 from bytewax.outputs import Sink
 
 from connectors.calendars import load_sessions
-from flows.audit import audit
+from flows.auditor import audit
 from operators.account_machine import Account
 from operators.account_rules import account_rules
 from operators.account_state import Rules

@@ -20,16 +20,18 @@ from bytewax.testing import cluster_main
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from connectors.control_files import ControlError
 from connectors.recording import RecordingError
 from connectors.replay_source import Progress as ReplayProgress
 from connectors.results import ResultsError
 from flows.graph import compile_kernels
 from flows.replay import Replay
+from operators.account_machine import JournalError
 from operators.compiled import COLD
 from operators.shell import SnapshotError
 from schemas.config import ConfigError
 
-USER_ERRORS = (ConfigError, RecordingError, ResultsError, SnapshotError)
+USER_ERRORS = (ConfigError, ControlError, JournalError, RecordingError, ResultsError, SnapshotError)
 PLAIN_SECONDS = 5.0
 
 

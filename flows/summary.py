@@ -19,11 +19,11 @@ from rich.table import Table
 
 from connectors.replay_source import Progress
 from connectors.results import SUMMARY, TABLES, Results
-from flows.audit import Finding, audit
+from flows.auditor import Finding, audit
 from flows.graph import Setup
-from schemas.codes import Stage
+from schemas.codes import AlertKind, Stage
 from schemas.records import MICRO, Names, Record, arrow_schema_of, dtype_of, to_arrow
-from schemas.topics import DECISIONS, EXECUTIONS, ORDERS
+from schemas.topics import ALERTS, DECISIONS, EXECUTIONS, ORDERS
 
 CHUNK = 1 << 15
 PRINCIPLES = {
@@ -35,8 +35,8 @@ PRINCIPLES = {
 }
 
 
-def summarise(results: Results, setup: Setup, origin: str, progress: Progress) -> None:
-    """Write the tables and `summary.json` under the output folder."""
+def summarise(results: Results, setup: Setup, inputs: dict[str, str | None], progress: Progress) -> None:
+    """Write the tables and `summary.json` under the output folder. `inputs`: what the run was made from."""
     config = setup.config
     names = Names(config.account.id, config.instruments, tuple(s.name for s in config.strategies))
     account, tables = results.account, results.tables
@@ -60,12 +60,14 @@ def summarise(results: Results, setup: Setup, origin: str, progress: Progress) -
     seconds = time.perf_counter() - progress.started
     summary = {
         "account": config.account.id,
-        "origin": origin,
+        **inputs,
         **_figures(results, setup),
         "principles": {key: _principle(key, finding, account) for key, finding in findings.items()},
         "dead_letters": dict(results.dead_letters["reason"].value_counts().sort("reason").iter_rows()),
         "ignored_rows": progress.ignored,
         "funnel": _funnel(account),
+        "alerts": _alerts(tables),
+        "account_state": account["state"],
         "digest": digested.result(),
         "config_hash": config.hash,
         "seconds": round(seconds, 3),
@@ -79,11 +81,11 @@ def summarise(results: Results, setup: Setup, origin: str, progress: Progress) -
 
 
 def digest(tables: dict[str, list[NDArray[Any]]], names: Names) -> str:
-    """SHA-256 over orders and decisions in canonical form: a header that names every column and index, then
+    """SHA-256 over orders, decisions and alerts in canonical form: a header that names every column and index, then
     the rows in order of sequence, every field a little-endian int64.
     """
     total = hashlib.sha256()
-    for name in (ORDERS, DECISIONS):
+    for name in (ORDERS, DECISIONS, ALERTS):
         columns = dtype_of(TABLES[name]).names
         header = [name, columns, names.account, names.instruments, names.strategies]
         total.update(json.dumps(header).encode())
@@ -161,6 +163,12 @@ def _principle(key: str, finding: Finding, account: dict[str, Any]) -> dict[str,
     }
 
 
+def _alerts(tables: dict[str, list[NDArray[Any]]]) -> dict[str, int]:
+    """How many of each kind."""
+    counts = np.bincount(_whole(tables, ALERTS)["kind"], minlength=len(AlertKind))
+    return {kind.name.lower(): int(counts[kind]) for kind in AlertKind if counts[kind]}
+
+
 def _funnel(account: dict[str, Any]) -> dict[str, Any]:
     refused = {stage.name.lower(): account["refused"][stage] for stage in Stage if account["refused"][stage]}
     return {
@@ -222,4 +230,21 @@ def show(summary: dict[str, Any], out: Path) -> Group:
     ):
         lost = ", ".join(f"{reason} {count:,}" for reason, count in less.items() if count)
         funnel.add_row(label, f"{said[key]:,}", f"refused: {lost}" if lost else "")
-    return Group(figures, principles, funnel, f"results in {out}")
+    shown: list[Any] = [figures, principles, funnel]
+    if len(summary["account_state"]["strategies"]) > 1:
+        shown.append(_results_by_strategy(summary["account_state"]["strategies"]))
+    told = ", ".join(f"{kind} {count:,}" for kind, count in summary["alerts"].items())
+    shown.append(f"alerts: {told or 'none'}")
+    return Group(*shown, f"results in {out}")
+
+
+def _results_by_strategy(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="Results by strategy and instrument", title_justify="left")
+    for column in ("strategy", "instrument", "realised", "unrealised", "fees", "after fees"):
+        table.add_column(column, justify="left" if column in ("strategy", "instrument") else "right")
+    for row in rows:
+        money = [row["realised"], row["unrealised"], row["fees"]]
+        after = row["realised"] + row["unrealised"] - row["fees"]
+        name = row["strategy"] or "(none)"
+        table.add_row(name, row["instrument"], *(f"{m / MICRO:,.2f}" for m in (*money, after)))
+    return table

@@ -27,10 +27,10 @@ from operators.account_output import (
     record_order,
 )
 from operators.account_state import PAST, rows_per_group
-from operators.breakers import bar_passed, check_exits, opening_wanted, record_opening, wants_flat
+from operators.breakers import bar_passed, check_exits, record_opening, wants_flat
 from operators.breakers import measure as measure_breakers
 from operators.breakers import start_session as start_session_of_breakers
-from operators.compiled import kernel
+from operators.compiled import kernel, routine
 from operators.control import apply_command
 from operators.end_of_day import pass_time
 from operators.gates import frequency, judge_entry, messages
@@ -39,7 +39,7 @@ from operators.gates.conflict import exposed
 from operators.gates.session import time_to_close
 from operators.order_lifecycle import advance, is_live
 from operators.position import begin_exit, settle
-from operators.reports import apply_report, owed
+from operators.reports import apply_report, missing_of, owed
 from schemas.codes import (
     AlertKind,
     Breaker,
@@ -63,113 +63,142 @@ NO_STRATEGY = -1
 HASH_PRIMES = (2_147_483_647, 2_147_483_629)
 
 
-@kernel
+@routine
 def apply_events(events, values, verdicts, reports, commands, first, state, rules, out, venue, terms, inbox):
     """Apply rows `first`... of the journal; returns the first row not applied, because the output is full or
     the rows ended.
 
-    events (n,) EVENT, values (n, s) int64, verdicts (n, s) uint8, reports and commands as `detail` says; rows of
-    one time are one group and never cut. `venue`, `terms`: the paper venue, used where it is inside the stage;
-    `inbox` (1,) REPORT is its letter box.
+    events (n,) EVENT, values (n, s) int64, verdicts (n, s) uint8, reports and commands as `detail` says; rows
+    of one time are one group and never cut. `venue`, `terms`: the paper venue, used where it is inside the
+    stage; `inbox` (1,) REPORT is its letter box.
     """
-    n = len(events)
+    account = state.account[0]
+    paper = state.limits[0].paper == 1
     row = first
-    while row < n:
-        last = row + 1
-        while last < n and events[last].time_ns == events[row].time_ns:
-            last += 1
-        room = rows_per_group(len(rules.instruments), last - row)
-        if (
-            out.counts[ORDERS] + room > len(out.orders)
-            or out.counts[EXECUTIONS] + room > len(out.executions)
-            or out.counts[DECISIONS] + room > len(out.decisions)
-            or out.counts[EQUITY] + room > len(out.equity)
-            or out.counts[ALERTS] + room > len(out.alerts)
-        ):
+    while row < len(events):
+        start = row
+        last = end_of_group(events, row)
+        if not has_room(out, rows_per_group(len(rules.instruments), last - row)):
             break
-        apply_group(
-            events, values, verdicts, reports, commands, row, last, state, rules, out, venue, terms, inbox
-        )
-        state.account[0].offset += last - row
         row = last
+        account.offset += last - start
+        if is_repeated(events, start, last, state):
+            continue  # nothing that was not applied before: content position, not arrival, decides
+
+        now = max(events[start].time_ns, account.time_ns)  # the clock does not go back
+        if account.in_session == 1 and now > rules.session_close_ns[account.session]:
+            end_session(state, rules, out, venue, terms, inbox)
+        account.time_ns = now
+        if account.in_session == 0 and (brings_news(events, start, last, state) or holds_anything(state)):
+            begin_session(state, rules, out, now)
+        pass_time(state, rules)
+
+        if paper:
+            let_venue_trade(events, start, last, state, venue, terms)
+            if paper_venue.has_news(venue):
+                hear(state, rules, out, venue, terms, inbox)
+        for k in range(start, last):
+            event = events[k]
+            if event.kind == EventKind.SLICE:
+                apply_slice(event, values[k], verdicts[k], state, rules, out)
+            elif event.kind == EventKind.EXECUTION:
+                apply_report(state, rules, out, reports[event.detail])
+            elif event.kind == EventKind.CONTROL:
+                apply_command(state, rules, out, commands[event.detail])
+            else:
+                account.ticks += 1
+        measure(state, rules, out)
+        if account.in_session == 0:
+            continue
+
+        judge_breakers(state, rules, out)
+        messages.refill(state, now)
+        sent = out.counts[ORDERS]
+        if holds_anything(state):
+            decide_exits(state, rules, out)
+        decide_entries(state, rules, out)
+        if out.counts[ORDERS] > sent:
+            if paper:
+                for k in range(sent, out.counts[ORDERS]):
+                    paper_venue.receive(venue, terms, out.orders[k], now)
+                hear(state, rules, out, venue, terms, inbox)
+            measure_again(state, rules, out)
+        account.groups += 1
+        account.capital_use += share_of(account.equity - account.cash, account.equity)
+        record_equity(state, out)
+        if now >= rules.session_close_ns[account.session]:
+            end_session(state, rules, out, venue, terms, inbox)
     return row
 
 
+# --- groups
+
+
 @kernel
-def apply_group(
-    events, values, verdicts, reports, commands, first, last, state, rules, out, venue, terms, inbox
-):
+def end_of_group(events, first):
+    """The row after the last one of the same time."""
+    last = first + 1
+    while last < len(events) and events[last].time_ns == events[first].time_ns:
+        last += 1
+    return last
+
+
+@kernel
+def has_room(out, rows):
+    return (
+        out.counts[ORDERS] + rows <= len(out.orders)
+        and out.counts[EXECUTIONS] + rows <= len(out.executions)
+        and out.counts[DECISIONS] + rows <= len(out.decisions)
+        and out.counts[EQUITY] + rows <= len(out.equity)
+        and out.counts[ALERTS] + rows <= len(out.alerts)
+    )
+
+
+@kernel
+def brings_news(events, first, last, state):
+    """Is a slice in the group the newest of its symbol?"""
+    for k in range(first, last):
+        event = events[k]
+        if event.kind == EventKind.SLICE and event.time_ns > state.positions[event.instrument].mark_ns:
+            return True
+    return False
+
+
+@kernel
+def is_repeated(events, first, last, state):
+    """Was all of this group applied before? Counts what is repeated or late: a late slice may still be the
+    newest of its own symbol.
+    """
     account = state.account[0]
-    paper = state.limits[0].paper == 1
-    now = events[first].time_ns
+    if events[first].time_ns > account.time_ns:
+        return False
     slices = 0
-    news = 0
-    others = 0
-    for row in range(first, last):
-        kind = events[row].kind
-        if kind == EventKind.SLICE:
+    ticks = 0
+    for k in range(first, last):
+        if events[k].kind == EventKind.SLICE:
             slices += 1
-            if events[row].time_ns > state.positions[events[row].instrument].mark_ns:
-                news += 1
-        elif kind != EventKind.TICK:
-            others += 1
-    if now <= account.time_ns and news + others == 0:
-        account.repeated_slices += slices
-        account.ticks += last - first - slices
-        return  # nothing that was not applied before: content position, not arrival, decides
-    if now < account.time_ns:
-        # A late slice may still be the newest of its own symbol, but the clock does not go back.
-        account.late_slices += slices
-        now = account.time_ns
-
-    if account.in_session == 1 and now > rules.session_close_ns[account.session]:
-        end_session(state, rules, out, venue, terms, inbox)
-    account.time_ns = now
-    if account.in_session == 0 and (news > 0 or holds_anything(state)):
-        begin_session(state, rules, out, now)
-    pass_time(state, rules)
-
-    if paper:
-        for row in range(first, last):
-            event = events[row]
-            if event.kind == EventKind.SLICE and event.time_ns > state.positions[event.instrument].mark_ns:
-                paper_venue.trade(venue, terms, event.instrument, event.time_ns, event.open, event.volume)
-        hear(state, rules, out, venue, terms, inbox)
-    for row in range(first, last):
-        event = events[row]
-        if event.kind == EventKind.SLICE:
-            apply_slice(event, values[row], verdicts[row], state, rules, out)
-        elif event.kind == EventKind.EXECUTION:
-            apply_report(state, rules, out, reports[event.detail])
-        elif event.kind == EventKind.CONTROL:
-            apply_command(state, rules, out, commands[event.detail])
-        else:
-            account.ticks += 1
-
-    measure(state, rules, out)
-    if account.in_session == 0:
-        return
-    judge_breakers(state, rules, out)
-    sent = out.counts[ORDERS]
-    messages.refill(state, now)
-    for i in range(len(state.positions)):
-        expect_answers(state, out, i)
-    for i in range(len(state.positions)):
-        decide_exit(state, rules, out, i)
-    decide_entries(state, rules, out)
-    if paper and out.counts[ORDERS] > sent:
-        for k in range(sent, out.counts[ORDERS]):
-            paper_venue.receive(venue, terms, out.orders[k], now)
-        hear(state, rules, out, venue, terms, inbox)
-    measure(state, rules, out)
-    account.groups += 1
-    account.capital_use += share_of(account.equity - account.cash, account.equity)
-    record_equity(state, out)
-    if now >= rules.session_close_ns[account.session]:
-        end_session(state, rules, out, venue, terms, inbox)
+        elif events[k].kind == EventKind.TICK:
+            ticks += 1
+    if slices + ticks < last - first or brings_news(events, first, last, state):
+        if events[first].time_ns < account.time_ns:
+            account.late_slices += slices
+        return False
+    account.repeated_slices += slices
+    account.ticks += ticks
+    return True
 
 
 @kernel
+def let_venue_trade(events, first, last, state, venue, terms):
+    for k in range(first, last):
+        event = events[k]
+        i = event.instrument
+        if event.kind == EventKind.SLICE and paper_venue.concerns(venue, i):
+            if event.time_ns > state.positions[i].mark_ns:
+                paper_venue.trade(venue, terms, i, event.time_ns, event.open, event.volume)
+
+
+@routine
 def hear(state, rules, out, venue, terms, inbox):
     """Apply what the paper venue has to say by now."""
     while paper_venue.next_report(venue, terms, state.account[0].time_ns, inbox[0]):
@@ -181,14 +210,14 @@ def hear(state, rules, out, venue, terms, inbox):
 
 @kernel
 def holds_anything(state):
-    """Is any position not flat, or any order live?"""
+    """Is any position not flat, known to be flat, or any order live?"""
     for i in range(len(state.positions)):
-        if state.positions[i].quantity != 0 or is_live(state.orders[i]):
+        if state.positions[i].phase != PositionPhase.FLAT:
             return True
     return False
 
 
-@kernel
+@routine
 def begin_session(state, rules, out, now):
     """Enter the session that holds the bar end `now`, if there is one."""
     account = state.account[0]
@@ -208,7 +237,7 @@ def begin_session(state, rules, out, now):
     frequency.start_session(state, rules, out)
 
 
-@kernel
+@routine
 def end_session(state, rules, out, venue, terms, inbox):
     """The close: judge principle 3, let the venue's day orders end, and record the hash of the state."""
     account = state.account[0]
@@ -238,6 +267,7 @@ def end_session(state, rules, out, venue, terms, inbox):
     account.sessions_flat_late += account.flat_late
     account.in_session = 0
     account.day_phase = DayPhase.CLOSED
+    one, two = state_hash(state)
     record_decision(
         state,
         out,
@@ -249,18 +279,19 @@ def end_session(state, rules, out, venue, terms, inbox):
         0,
         0,
         0,
-        state_hash(state, HASH_PRIMES[0]),
-        state_hash(state, HASH_PRIMES[1]),
+        one,
+        two,
     )
 
 
 @kernel
-def state_hash(state, prime):
-    """Polynomial hash of the whole state modulo a prime below 2**31, so that no product overflows."""
-    total = 0
+def state_hash(state):
+    """Two polynomial hashes of the whole state, modulo primes below 2**31, so that no product overflows."""
+    one, two = 0, 0
     for k in range(len(state.words)):
-        total = (total * 1_000_003 + state.words[k] % prime) % prime
-    return total
+        one = (one * 1_000_003 + state.words[k] % HASH_PRIMES[0]) % HASH_PRIMES[0]
+        two = (two * 1_000_003 + state.words[k] % HASH_PRIMES[1]) % HASH_PRIMES[1]
+    return one, two
 
 
 # --- what the journal says
@@ -315,19 +346,21 @@ def expect_answers(state, out, i):
             order.alerted = 1
             advance(order, OrderEvent.LOSE)
             kind = AlertKind.NO_ANSWER
-            record_alert(state, out, kind, NO_BREAKER, i, order.strategy, now - order.asked_ns, order.order_ns)
+            record_alert(
+                state, out, kind, NO_BREAKER, i, order.strategy, now - order.asked_ns, order.order_ns
+            )
         stuck = order.intent == Intent.EXIT and now - position.progress_ns > limits.no_progress_ns
         if late or stuck or order.state == OrderState.UNKNOWN:
             query(state, out, i, order)
     if position.blocked == Reason.MISSING_FILL:
-        if order.told > order.cumulative:
+        if missing_of(order) > 0:
             query(state, out, i, order)
         for k in range(PAST * i, PAST * (i + 1)):
-            if state.past[k].told > state.past[k].cumulative:
+            if missing_of(state.past[k]) > 0:
                 query(state, out, i, state.past[k])
 
 
-@kernel
+@routine
 def query(state, out, i, order):
     """Ask the venue what it knows of an order, now and then."""
     account = state.account[0]
@@ -347,7 +380,7 @@ def desired(state, rules, i):
     account = state.account[0]
     position = state.positions[i]
     wanted = allocation.target(state, rules, i, not is_live(state.orders[i]))
-    if account.flatten == 1 or account.level == HaltLevel.KILLED:
+    if account.flattening == 1 or account.level == HaltLevel.KILLED:
         return 0, Stage.CONTROL, Reason.FLATTENING
     if wants_flat(state):
         return 0, Stage.BREAKERS, Reason.DAILY_LOSS
@@ -364,10 +397,17 @@ def desired(state, rules, i):
     return wanted, Stage.ALLOCATION, Reason.TARGET
 
 
+@routine
+def decide_exits(state, rules, out):
+    """Reductions, and cancels of what is no longer wanted. Nothing refuses them."""
+    for i in range(len(state.positions)):
+        expect_answers(state, out, i)
+    for i in range(len(state.positions)):
+        decide_exit(state, rules, out, i)
+
+
 @kernel
 def decide_exit(state, rules, out, i):
-    """Reductions, and cancels of what is no longer wanted. Nothing refuses them."""
-    account = state.account[0]
     position = state.positions[i]
     order = state.orders[i]
     if position.quantity == 0 and not is_live(order):
@@ -390,7 +430,7 @@ def decide_exit(state, rules, out, i):
         leave(state, out, i, Side.SELL, surplus, wanted, stage, reason)
 
 
-@kernel
+@routine
 def leave(state, out, i, side, quantity, wanted, stage, reason):
     """Send an exit of `quantity` lots, unless a failed one has to wait before it is tried again."""
     account = state.account[0]
@@ -472,53 +512,60 @@ def review_exit(state, out, i, wanted):
 @kernel
 def decide_entries(state, rules, out):
     """Increases, one after the other, each through all gates on the state that the one before it left."""
-    account = state.account[0]
-    limits = state.limits[0]
     for i in range(len(state.positions)):
         position = state.positions[i]
         order = state.orders[i]
         if position.weight == 0 or is_live(order) or position.quantity < 0:
             continue
-        wanted, stage, reason = desired(state, rules, i)
+        wanted, _, _ = desired(state, rules, i)
         increase = wanted - position.quantity
         if increase <= 0:
             continue
-        price = position.mark
-        stage, outcome, reason, allowed, observed, limit = judge_entry(
-            state, rules, out, i, increase, price
-        )
-        decision = record_decision(
-            state,
-            out,
-            i,
-            position.strategy,
-            stage,
-            outcome,
-            reason,
-            wanted,
-            position.quantity + allowed,
-            price,
-            observed,
-            limit,
-        )
-        if outcome == Outcome.REFUSED:
-            account.refused[stage] += 1
-        if allowed < increase and (stage == Stage.SIZE or stage == Stage.CASH):
-            # What is held must be sold again within minutes, so a limit met at entry stays the target: adding
-            # bar by bar would build what the market cannot take back.
-            position.goal = position.quantity + allowed
-        if allowed > 0:
-            collar = limit_price(price, limits)
-            expires_ns = account.time_ns + limits.entry_lifetime_bars * limits.interval_ns
-            send_order(state, out, i, Side.BUY, Intent.ENTRY, allowed, collar, expires_ns, decision)
-            account.reserved += worst_cost(allowed, collar, limits)
-            frequency.record_opening(state, rules, i, account.time_ns)
-            record_opening(state, rules, out, position.strategy, i)
+        enter(state, rules, out, i, wanted, increase)
 
 
-@kernel
+@routine
+def enter(state, rules, out, i, wanted, increase):
+    """Ask the gates for an increase, and send what they allow."""
+    account = state.account[0]
+    limits = state.limits[0]
+    position = state.positions[i]
+    price = position.mark
+    stage, outcome, reason, allowed, observed, limit = judge_entry(state, rules, out, i, increase, price)
+    decision = record_decision(
+        state,
+        out,
+        i,
+        position.strategy,
+        stage,
+        outcome,
+        reason,
+        wanted,
+        position.quantity + allowed,
+        price,
+        observed,
+        limit,
+    )
+    if outcome == Outcome.REFUSED:
+        account.refused[stage] += 1
+    if allowed < increase and (stage == Stage.SIZE or stage == Stage.CASH):
+        # What is held must be sold again within minutes, so a limit met at entry stays the target: adding
+        # bar by bar would build what the market cannot take back.
+        position.goal = position.quantity + allowed
+    if allowed > 0:
+        collar = limit_price(price, limits)
+        expires_ns = account.time_ns + limits.entry_lifetime_bars * limits.interval_ns
+        send_order(state, out, i, Side.BUY, Intent.ENTRY, allowed, collar, expires_ns, decision)
+        account.reserved += worst_cost(allowed, collar, limits)
+        frequency.record_opening(state, rules, i, account.time_ns)
+        record_opening(state, rules, out, position.strategy, i)
+
+
+@routine
 def send_order(state, out, i, side, intent, quantity, limit, expires_ns, decision):
-    """An order leaves for its decision. Its id is a pure function of instrument, bar end, intent and attempt."""
+    """An order leaves for its decision. Its id is a pure function of instrument, bar end, intent and
+    attempt.
+    """
     account = state.account[0]
     position = state.positions[i]
     order = state.orders[i]
@@ -534,6 +581,7 @@ def send_order(state, out, i, side, intent, quantity, limit, expires_ns, decisio
     order.quantity = quantity
     order.cumulative = 0
     order.told = 0
+    order.busted = 0
     order.limit_price = limit
     order.reference_price = position.mark
     order.expires_ns = expires_ns
@@ -553,7 +601,7 @@ def send_order(state, out, i, side, intent, quantity, limit, expires_ns, decisio
     record_order(state, out, i, order, OrderKind.NEW, decision)
 
 
-@kernel
+@routine
 def send_cancel(state, out, i, stage, reason, wanted):
     """Ask the venue to cancel the live order of instrument `i`; until it confirms, the order can still
     fill. Not asked twice at once, and after a refusal not before the venue has had time to say why.
@@ -655,9 +703,15 @@ def measure(state, rules, out):
     else:
         account.cash_denied = 0
     if flat:
-        account.flatten = 0
+        account.flattening = 0
     elif account.in_session == 1 and time_to_close(state, rules) <= limits.flat_by_ns:
         account.flat_late = 1
+
+
+@routine
+def measure_again(state, rules, out):
+    """After orders have left."""
+    measure(state, rules, out)
 
 
 @kernel

@@ -11,7 +11,7 @@ import numpy as np
 
 from operators.account import apply_events
 from operators.account_rules import initial_state
-from operators.account_state import ACCOUNT, EVENT, REPORT, Rules, new_output, records, state_of
+from operators.account_state import ACCOUNT, REPORT, Rules, new_output, records, state_of
 from operators.paper_venue import new_venue, venue_of, venue_rules
 from schemas.batches import AccountBatch, JournalBatch
 from schemas.codes import Breaker, HaltLevel, Reason
@@ -80,7 +80,8 @@ class Account:
         if event.offset > applied:
             raise JournalError(
                 f"account {self.config.account.id!r}: the journal goes on at row {event.offset:,}, but only "
-                f"{applied:,} rows were applied; rows are missing. Start anew with an empty recovery directory."
+                f"{applied:,} rows were applied; rows are missing. Start anew with an empty recovery "
+                f"directory."
             )
         return min(applied - event.offset, len(event.events))
 
@@ -98,7 +99,7 @@ class Account:
         places += [(Breaker(k), name, "") for name in names for k in range(3, 6)]
         places += [(Breaker.EXIT_FAILURE, "", symbol) for symbol in config.instruments]
         places += [
-            (Breaker.REPEATED_EXECUTION, names[h.strategy] if h.strategy >= 0 else "", config.instruments[h.instrument])
+            (Breaker.REPEATED_EXECUTION, [*names, ""][h.strategy], config.instruments[h.instrument])
             for h in rules.holdings
         ]
         rows = zip(places, state.breakers, strict=True)
@@ -106,7 +107,7 @@ class Account:
         return {
             "time_ns": int(state.account[0].time_ns),
             "level": HaltLevel(state.account[0].level).name.lower(),
-            "flatten": bool(state.account[0].flatten),
+            "flatten": bool(state.account[0].flattening),
             "breakers": [
                 {
                     "breaker": breaker.name.lower(),

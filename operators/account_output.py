@@ -1,6 +1,6 @@
 """How the account stage writes its outputs: one row each, from the state as it stands."""
 
-from operators.compiled import kernel
+from operators.compiled import kernel, routine
 
 ORDERS, EXECUTIONS, DECISIONS, EQUITY, ALERTS = range(5)  # places in `Output.counts`
 NO_BREAKER = 0
@@ -19,7 +19,7 @@ def next_row(state, out, table, rows):
     return row
 
 
-@kernel
+@routine
 def record_alert(state, out, kind, breaker, instrument, strategy, observed, limit):
     """Append an alert. `breaker` counts where the kind is about one."""
     account = state.account[0]
@@ -36,7 +36,7 @@ def record_alert(state, out, kind, breaker, instrument, strategy, observed, limi
     row.limit = limit
 
 
-@kernel
+@routine
 def record_decision(
     state, out, i, strategy, stage, outcome, reason, target, approved, price, observed, limit
 ):
@@ -60,7 +60,7 @@ def record_decision(
     return row.sequence
 
 
-@kernel
+@routine
 def record_order(state, out, i, order, kind, decision):
     account = state.account[0]
     row = out.orders[next_row(state, out, ORDERS, len(out.orders))]
@@ -81,7 +81,7 @@ def record_order(state, out, i, order, kind, decision):
     row.decision = decision
 
 
-@kernel
+@routine
 def record_execution(state, out, report, cumulative, leaves, late):
     """Append a report that was applied, with what it left."""
     account = state.account[0]

@@ -46,7 +46,7 @@ ACCOUNT = _fields(
     "in_session",  # 1 from the first event of a session to its close
     "day_phase",
     "level",  # halt level
-    "flatten",  # 1: sell everything; a kill or a command, until flat
+    "flattening",  # 1: sell everything; a kill or a command, until flat
     "command_id",  # of the newest command applied
     "cash",
     "reserved",  # worst-case cost of open buys
@@ -138,6 +138,7 @@ ORDER = _fields(
     "quantity",
     "cumulative",  # sum of its distinct fills
     "told",  # highest cumulative a report has named
+    "busted",  # lots of it that busts have undone
     "limit_price",
     "reference_price",
     "expires_ns",
@@ -173,7 +174,7 @@ STRATEGY = _fields(
     "bars",  # in the block in progress
     "spacing_ns",  # no opening before this, while slowed down
     count=MEASURES,  # in the block in progress
-    mean=MEASURES,  # by the profile, a block, thousandths
+    usual=MEASURES,  # by the profile, a block, thousandths
     spread=MEASURES,  # mean absolute deviation, thousandths
 )
 
@@ -397,7 +398,7 @@ def rows_per_group(instruments, events):
     an answer that is late, a cancel or an exit, an entry, and the alerts of each; a row and its alerts for
     each event; what the paper venue had kept back, at most its queue; the ends of two sessions.
     """
-    return 16 * instruments + 4 * events + 600
+    return 16 * instruments + 4 * events + 1000
 
 
 def new_output(instruments: int, rows: int) -> Output:

@@ -5,7 +5,7 @@ hysteresis; alone, its weight is the signal, in steps. A target in lots is fixed
 while nothing of it is held, and then stays: a constant signal makes one order, whatever the price does.
 """
 
-from operators.compiled import kernel
+from operators.compiled import kernel, routine
 from schemas.codes import Breaker, Verdict
 from schemas.records import MICRO
 
@@ -30,7 +30,7 @@ def next_tier(rules, family, tier, score):
     return best
 
 
-@kernel
+@routine
 def move_weight(state, sleeve, instrument, weight, strategy):
     """Give the sleeve's weight to `instrument`; take it from where it was."""
     if sleeve.weight != 0:

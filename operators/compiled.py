@@ -42,6 +42,9 @@ COLD = not Path(vars(numba_config)["CACHE_DIR"]).is_dir()
 """True where no kernel of these sources has been compiled on this machine before."""
 
 
+_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+
+
 def kernel(function: F) -> F:
     """Compile `function` on first use: no fastmath, no Python objects, the interpreter lock released.
 
@@ -49,7 +52,15 @@ def kernel(function: F) -> F:
     gate. And they pass the same dozen arrays from one small function to the next, so these are inlined:
     thirty times faster than calls.
     """
-    options = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False, "forceinline": True}
-    compile_: Any = numba.njit(**options)  # type: ignore[call-overload]
+    compile_: Any = numba.njit(**_OPTIONS, forceinline=True)  # type: ignore[call-overload]
+    compiled: F = compile_(function)
+    return compiled
+
+
+def routine(function: F) -> F:
+    """The same, but called: for what happens once an order or a session, not once a bar. A call costs about
+    a tenth of a microsecond; inlining these at every place would make code that takes minutes to compile.
+    """
+    compile_: Any = numba.njit(**_OPTIONS)  # type: ignore[call-overload]
     compiled: F = compile_(function)
     return compiled

@@ -1,7 +1,7 @@
 """Commands of operators: who signed, what it is in numbers, and what it does to the account.
 
-In: the bytes of control records. `read_command` judges bytes and signatures, once, at the edge of the journal;
-`apply_command` judges the rest against the account, in its place in the journal, and carries it out.
+In: the bytes of control records. `read_command` judges bytes and signatures, once, at the edge of the
+journal; `apply_command` judges the rest against the account, in its place in the journal, and carries it out.
 
 Always true: a refused command changes nothing, except that one which cannot be read, or is not signed as it
 says, halts the account; what adds risk has the signatures of two different keys; the same record twice does
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from operators.account_output import NO_BREAKER, record_alert
 from operators.account_state import ACCOUNT, COMMAND, LIMITS, Records, records
 from operators.breakers import release_by_operator
-from operators.compiled import kernel
+from operators.compiled import kernel, routine
 from operators.halt import raise_level
 from schemas.codecs import Refused, decode
 from schemas.codes import AlertKind, ControlAction, ControlRefusal, HaltLevel, Reason
@@ -144,7 +144,7 @@ def command_rows(raws: Sequence[bytes], kill_ns: int, config: Config) -> tuple[N
 # --- in the account
 
 
-@kernel
+@routine
 def apply_command(state, rules, out, command):
     """Judge a command and carry it out, or say why not."""
     account = state.account[0]
@@ -189,13 +189,14 @@ def carry_out(state, rules, out, command):
         raise_level(state, out, HaltLevel.HALTED)
     elif action == ControlAction.KILL:
         raise_level(state, out, HaltLevel.KILLED)
-        account.flatten = 1
+        account.flattening = 1
     elif action == ControlAction.FLATTEN:
-        account.flatten = 1
+        raise_level(state, out, HaltLevel.REDUCING)  # what is sold must not be bought again at the next bar
+        account.flattening = 1
     elif action == ControlAction.RESUME:
         return resume(state, out)
     elif action == ControlAction.RELEASE and command.breaker >= 0:
-        if release_by_operator(state, rules, out, command.breaker, command.strategy, command.instrument) == 0:
+        if not release_by_operator(state, rules, out, command.breaker, command.strategy, command.instrument):
             return ControlRefusal.NOT_APPLICABLE
     elif action == ControlAction.RELEASE:
         return unblock(state, command.instrument)
@@ -208,10 +209,10 @@ def carry_out(state, rules, out, command):
 def resume(state, out):
     account = state.account[0]
     before = account.level
-    if before == HaltLevel.ACTIVE and account.flatten == 0:
+    if before == HaltLevel.ACTIVE and account.flattening == 0:
         return ControlRefusal.NOT_APPLICABLE
     account.level = HaltLevel.ACTIVE
-    account.flatten = 0
+    account.flattening = 0
     record_alert(state, out, AlertKind.HALT_LEVEL, NO_BREAKER, NONE, NONE, before, HaltLevel.ACTIVE)
     return ControlRefusal.NONE
 

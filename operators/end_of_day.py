@@ -32,4 +32,5 @@ def pass_time(state, rules):
     """Move the day on to the account's time."""
     account = state.account[0]
     phase = phase_at(time_to_close(state, rules), state.limits[0])
-    account.day_phase = phase if phase == DayPhase.CLOSED else max(phase, account.day_phase)
+    if phase == DayPhase.CLOSED or phase > account.day_phase:
+        account.day_phase = phase

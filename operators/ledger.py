@@ -15,7 +15,7 @@ itself: the rest is a negative holding of no strategy.
 """
 
 from operators.breakers import costs_paid, round_trip
-from operators.compiled import kernel
+from operators.compiled import kernel, routine
 from schemas.codes import Side
 
 
@@ -59,10 +59,10 @@ def move(state, i, h, signed, price, fee):
     holding.trade += realised - fee
 
 
-@kernel
+@routine
 def apply_fill(state, rules, out, i, strategy, side, quantity, price, reference_price, fee):
-    """Book a fill of `quantity` lots > 0 at `price` millionths a lot, `fee` millionths in all, for an order of
-    `strategy` (-1: none). A bust is booked as the opposite fill with the fee negative.
+    """Book a fill of `quantity` lots > 0 at `price` millionths a lot, `fee` millionths in all, for an order
+    of `strategy` (-1: none). A bust is booked as the opposite fill with the fee negative.
     """
     account = state.account[0]
     me = rules.instruments[i]

@@ -24,7 +24,7 @@ from operators import ledger
 from operators.account_output import NO_BREAKER, record_alert, record_execution
 from operators.account_state import PAST, SEEN
 from operators.breakers import exit_failed
-from operators.compiled import kernel
+from operators.compiled import kernel, routine
 from operators.gates.size import MAX_LOTS
 from operators.halt import raise_level
 from operators.order_lifecycle import REPORT_EVENT, STALE, advance, is_live
@@ -44,9 +44,10 @@ from schemas.records import MAX_MICRO
 NO_STRATEGY = -1
 CASH_TOLERANCE = 10_000  # a hundredth of the currency
 HASH_FACTOR, HASH_PRIME = 1_000_003, 2_147_483_647
+ANY_CONTENT = -1  # of an execution that was undone before it came
 
 
-@kernel
+@routine
 def apply_report(state, rules, out, report):
     """Apply one row of dtype REPORT: the only place where positions and cash change."""
     account = state.account[0]
@@ -125,29 +126,40 @@ def content_hash(report):
 
 
 @kernel
+def place_of(state, execution_id):
+    """Where an execution id is remembered, -1 where it is not."""
+    found = -1
+    for k in range(SEEN):
+        found = k if state.seen[k] == execution_id else found
+    return found
+
+
+@kernel
+def remember(state, execution_id, content):
+    account = state.account[0]
+    state.seen[account.seen_next] = execution_id
+    state.seen_hash[account.seen_next] = content
+    account.seen_next = (account.seen_next + 1) % SEEN
+
+
+@kernel
 def is_new(state, out, report):
     """Has this execution id not been applied? Then it is remembered. The same id with other content is not
     applied, and alerts.
     """
-    account = state.account[0]
-    found = -1
-    for k in range(SEEN):
-        found = k if state.seen[k] == report.execution_id else found
+    found = place_of(state, report.execution_id)
     hashed = content_hash(report)
-    if found >= 0:
-        account.repeated_reports += 1
-        if state.seen_hash[found] != hashed:
-            i = report.instrument
-            record_alert(
-                state, out, AlertKind.EXECUTION_ALTERED, NO_BREAKER, i, NO_STRATEGY, report.execution_id, 0
-            )
-            if 0 <= i < len(state.positions):
-                block(state, i, Reason.BLOCKED)
-        return False
-    state.seen[account.seen_next] = report.execution_id
-    state.seen_hash[account.seen_next] = hashed
-    account.seen_next = (account.seen_next + 1) % SEEN
-    return True
+    if found < 0:
+        remember(state, report.execution_id, hashed)
+        return True
+    state.account[0].repeated_reports += 1
+    if state.seen_hash[found] != hashed and state.seen_hash[found] != ANY_CONTENT:
+        i = report.instrument
+        altered = AlertKind.EXECUTION_ALTERED
+        record_alert(state, out, altered, NO_BREAKER, i, NO_STRATEGY, report.execution_id, 0)
+        if 0 <= i < len(state.positions):
+            block(state, i, Reason.BLOCKED)
+    return False
 
 
 @kernel
@@ -197,7 +209,7 @@ def apply_fill(state, rules, out, report):
         book(state, rules, out, report, NO_STRATEGY, 0, 0, 1)
 
 
-@kernel
+@routine
 def fill_order(state, rules, out, report, order):
     """A fill of an order of ours, live or past."""
     account = state.account[0]
@@ -217,7 +229,7 @@ def fill_order(state, rules, out, report, order):
         late = 1
         contradict(state, out, i, AlertKind.OVERFILL, filled, order.quantity)
         block(state, i, Reason.BLOCKED)
-    elif not is_live(order) and filled > order.told:
+    elif not is_live(order) and filled + order.busted > order.told:
         late = 1
         contradict(state, out, i, AlertKind.LATE_FILL, filled, order.quantity)
     order.cumulative = filled
@@ -250,36 +262,47 @@ def book(state, rules, out, report, strategy, cumulative, leaves, late):
     record_execution(state, out, report, cumulative, leaves, late)
 
 
-@kernel
+@routine
 def apply_bust(state, rules, out, report):
-    """An earlier fill is undone: the opposite is booked at the same price, its fee comes back."""
+    """An earlier fill is undone: the opposite is booked at the same price, its fee comes back. A fill that has
+    not come yet is not booked at all, now or when it comes.
+    """
     i = report.instrument
     state.account[0].busts += 1
     contradict(state, out, i, AlertKind.BUST, report.quantity, report.reference_id)
-    strategy, cumulative, leaves = NO_STRATEGY, 0, 0
+    came = place_of(state, report.reference_id) >= 0
+    if not came:
+        remember(state, report.reference_id, ANY_CONTENT)
     if is_named(state.orders[i], report):
-        order = state.orders[i]
-        strategy, cumulative, leaves = undo(order, report)
-    else:
-        k = past_order(state, report)
-        if k >= 0:
-            strategy, cumulative, leaves = undo(state.past[k], report)
-    opposite = Side.SELL if report.side == Side.BUY else Side.BUY
-    ledger.apply_fill(
-        state, rules, out, i, strategy, opposite, report.quantity, report.price, 0, -report.fee
-    )
+        undo(state, rules, out, report, state.orders[i], came)
+        return
+    k = past_order(state, report)
+    if k >= 0:
+        undo(state, rules, out, report, state.past[k], came)
+    elif came:
+        unbook(state, rules, out, report, NO_STRATEGY, 0, 0)
+
+
+@kernel
+def undo(state, rules, out, report, order, came):
+    """Take a bust back from its order."""
+    order.busted += report.quantity
+    if came:
+        order.cumulative -= report.quantity
+        leaves = order.quantity - order.cumulative if is_live(order) else 0
+        unbook(state, rules, out, report, order.strategy, order.cumulative, leaves)
+    follow_told(state, out, report.instrument, order)
+
+
+@kernel
+def unbook(state, rules, out, report, strategy, cumulative, leaves):
+    i = report.instrument
+    side = Side.SELL if report.side == Side.BUY else Side.BUY
+    ledger.apply_fill(state, rules, out, i, strategy, side, report.quantity, report.price, 0, -report.fee)
     record_execution(state, out, report, cumulative, leaves, 1)
 
 
-@kernel
-def undo(order, report):
-    """Take a bust back from its order's cumulative; (strategy, cumulative, leaves)."""
-    order.cumulative = max(order.cumulative - report.quantity, 0)
-    order.told = order.cumulative
-    return order.strategy, order.cumulative, order.quantity - order.cumulative if is_live(order) else 0
-
-
-@kernel
+@routine
 def contradict(state, out, i, kind, observed, limit):
     """The venue does what it had denied. Until the instrument is flat, and cash is not below zero, what this
     breaks counts as the venue's.
@@ -308,7 +331,7 @@ def apply_status(state, rules, out, report):
     move_on(state, rules, out, report, order)
 
 
-@kernel
+@routine
 def move_on(state, rules, out, report, order):
     account = state.account[0]
     i = report.instrument
@@ -333,7 +356,7 @@ def move_on(state, rules, out, report, order):
     order.told = max(order.told, report.cumulative)
     answered(order)
     if was_live and not is_live(order):
-        leaves = order.quantity - max(order.cumulative, order.told)
+        leaves = order.quantity - order.cumulative - missing_of(order)
         record_execution(state, out, report, order.cumulative, 0, 0)
         if order.intent == Intent.EXIT and order.cancel_asked == 0 and leaves > 0:
             exit_failed(state, rules, out, i)
@@ -383,36 +406,44 @@ def prove_absence(state, out, i, order):
 def follow_told(state, out, i, order):
     """Has the venue told of more than its fills add up to? Then a fill is missing."""
     position = state.positions[i]
-    if order.told > order.cumulative:
+    if missing_of(order) > 0:
         if position.blocked == Reason.NONE:
             missing = AlertKind.MISSING_FILL
             told, known = order.told, order.cumulative
             record_alert(state, out, missing, NO_BREAKER, i, order.strategy, told, known)
             order.query_ns = 0
         block(state, i, Reason.MISSING_FILL)
-    elif position.blocked == Reason.MISSING_FILL and owed(state, i, Side.BUY) + owed(state, i, Side.SELL) == 0:
-        position.blocked = Reason.NONE
+    elif position.blocked == Reason.MISSING_FILL:
+        if owed(state, i, Side.BUY) + owed(state, i, Side.SELL) == 0:
+            position.blocked = Reason.NONE
+
+
+@kernel
+def missing_of(order):
+    """Lots of an order that the venue says have traded, and whose fills have not come."""
+    return max(order.told - order.cumulative - order.busted, 0)
 
 
 @kernel
 def owed(state, i, side):
     """Lots that the venue says have traded on `side`, whose fills have not come."""
     order = state.orders[i]
-    lots = max(order.told - order.cumulative, 0) if order.side == side else 0
+    lots = missing_of(order) if order.side == side else 0
     for k in range(PAST * i, PAST * (i + 1)):
         past = state.past[k]
         if past.side == side:
-            lots += max(past.told - past.cumulative, 0)
+            lots += missing_of(past)
     return lots
 
 
 # --- statements
 
 
-@kernel
+@routine
 def reconcile_position(state, out, report):
     """The venue's statement of one instrument beside the ledger. Where they agree, what was contradictory is
-    settled; where they do not, an order that is not settled yet may be the cause, otherwise principle 5 is broken.
+    settled; where they do not, an order that is not settled yet may be the cause, otherwise principle 5 is
+    broken.
     """
     i = report.instrument
     position = state.positions[i]
@@ -426,7 +457,7 @@ def reconcile_position(state, out, report):
     block(state, i, Reason.BLOCKED)
 
 
-@kernel
+@routine
 def reconcile_cash(state, out, report):
     account = state.account[0]
     if abs(report.price - account.cash) > CASH_TOLERANCE:

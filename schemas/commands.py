@@ -79,7 +79,7 @@ NameOrNone = Annotated[str, Field(max_length=32, pattern=f"^$|{config.NAME_PATTE
 
 
 class Signature(Record):
-    """`signature`: Ed25519 over `signed_bytes`, in base64. `key`: what the configuration calls its operator."""
+    """`signature`: Ed25519 over `signed_bytes`, in base64. `key`: its name in the configuration."""
 
     key: config.Name
     signature: Annotated[str, Field(max_length=88)]
@@ -148,9 +148,9 @@ def limit_units(name: str, value: Decimal) -> int:
     whole = field.annotation is int
     if whole and value % 1:
         raise ValueError(f"{name} is a count, not {value}")
-    allowed: TypeAdapter[Any] = TypeAdapter(Annotated[(field.annotation, *field.metadata)])
+    allowed: Any = Annotated[(field.annotation, *field.metadata)]
     try:
-        allowed.validate_python(int(value) if whole else value)
+        TypeAdapter(allowed).validate_python(int(value) if whole else value)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]["msg"]
         raise ValueError(f"{name} cannot be {value}: {problem[0].lower()}{problem[1:]}") from None

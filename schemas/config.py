@@ -306,13 +306,23 @@ class Breakers(Section):
     unusual_trading: UnusualTrading
 
 
+_ED25519_PRIME = 2**255 - 19
+_ORDER_EIGHT = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL_ORDER = {0, 1, _ED25519_PRIME - 1, _ORDER_EIGHT, _ED25519_PRIME - _ORDER_EIGHT}
+"""Heights of the eight points of small order: anybody can make signatures that such a "key" verifies, and 32
+zero bytes are one of them.
+"""
+
+
 def _public_key(value: object) -> object:
     if isinstance(value, str):
         try:
-            if len(base64.b64decode(value, validate=True)) == 32:
-                return value
+            key = base64.b64decode(value, validate=True)
         except binascii.Error:
-            pass
+            key = b""
+        height = int.from_bytes(key, "little") % 2**255 % _ED25519_PRIME
+        if len(key) == 32 and height not in _SMALL_ORDER:
+            return value
     raise ValueError("must be an Ed25519 public key of 32 bytes in base64; `sluice keygen` prints it")
 
 

@@ -4,17 +4,17 @@ could still fill.
 
 from operators.compiled import kernel
 from operators.order_lifecycle import is_live
-from schemas.codes import Reason
+from schemas.codes import Reason, Side
 
 
 @kernel
 def exposed(state, i):
     """Lots of instrument `i` held or still to come: the position and what an open buy could add. An open sell
-    does not count
-    as sold."""
+    does not count as sold, and what was sold beyond the position does not count against a buy.
+    """
     order = state.orders[i]
-    held = state.positions[i].quantity
-    if is_live(order) and order.side == 0:
+    held = max(state.positions[i].quantity, 0)
+    if is_live(order) and order.side == Side.BUY:
         held += order.quantity - order.cumulative
     return held
 

@@ -16,7 +16,7 @@ def judge(state, rules, i, quantity, price):
     account = state.account[0]
     position = state.positions[i]
 
-    if position.quantity == 0:
+    if position.quantity <= 0:
         held = 0
         for k in range(len(state.positions)):
             if exposed(state, k) > 0:

@@ -29,8 +29,8 @@ from operators.account_state import (
     state_of,
 )
 from operators.paper_venue import Venue, VenueRules, new_venue, venue_of, venue_rules
-from schemas.codes import EventKind, Verdict
-from schemas.config import Config, parse_config
+from schemas.codes import AlertKind, EventKind, ExecutionKind, OrderKind, OrderState, Reason, Verdict
+from schemas.config import NS, Config, parse_config
 from schemas.records import Alert, Decision, Equity, Execution, Order, dtype_of
 from schemas.sessions import Sessions
 
@@ -266,3 +266,160 @@ def minutes(
             rows.append(Row(at(session, minute), i, opened, closed, traded, **signal))
         rows.append(Row(at(session, minute), -1))
     return rows
+
+
+def a_busy_day() -> list[Row]:
+    """Three sessions of 30 minutes: sides and tiers change, bars are empty or missing, one session ends with
+    something held.
+    """
+    scores = [0, BULL, BULL, BULL3, BULL3, -BULL, -BULL, 0, -BULL3, BULL]
+
+    def missing(instrument: int, minute: int) -> bool:
+        return (minute * 7 + instrument * 3) % 11 == 0
+
+    def volume(instrument: int, minute: int) -> int:
+        return (0, 150, 300, 100_000)[(minute * 5 + instrument) % 4]
+
+    def price(instrument: int, minute: int) -> tuple[int, int]:
+        base = money(PLAIN_PRICES[instrument])
+        return base + base * (minute % 5) // 200, base + base * (minute % 3) // 150
+
+    return [
+        row
+        for session in range(3)
+        for row in minutes(
+            session,
+            range(1, 31),
+            score=lambda m, s=session: BULL if s == 1 else scores[m % 10],
+            missing=lambda i, m, s=session: missing(i, m) or (s == 1 and m > 25),
+            volume=volume,
+            price=price,
+        )
+    ]
+
+
+def groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows by time."""
+    found: list[list[Row]] = []
+    for row in rows:
+        if found and found[-1][0].time_ns == row.time_ns:
+            found[-1].append(row)
+        else:
+            found.append([row])
+    return found
+
+
+def report(kind: ExecutionKind, order: Any = None, **fields: int) -> Any:
+    """A venue's report, of an order where one is given: a row of orders, which it names."""
+    row = records(REPORT, 1)[0]
+    row.instrument = -1
+    if order is not None:
+        for name in ("instrument", "order_ns", "intent", "attempt", "side"):
+            row[name] = order[name]
+    row.kind = kind
+    for name, value in fields.items():
+        row[name] = value
+    return row
+
+
+class Said(NamedTuple):
+    """An alert: what it says and the two numbers behind it."""
+
+    kind: AlertKind
+    observed: int
+    limit: int
+
+
+@dataclass
+class Desk:
+    """An account whose venue is the test: reports come by the journal. After every event the ledger adds up
+    and the output has one sequence.
+    """
+
+    player: Player
+    now: int = at(0, 0)
+    executions: int = 0
+
+    @classmethod
+    def of(cls, *lengths: int, **changes: Any) -> "Desk":
+        """Sessions of `lengths` minutes, two of an hour where none are given."""
+        return cls(Player.of(make_config(**changes), make_sessions(*(lengths or (60, 60))), paper=False))
+
+    def apply(self, rows: Sequence[Row]) -> None:
+        self.player.apply(rows)
+        self.now = rows[-1].time_ns
+        self.check()
+
+    def bars(self, minute: int, score: int = 0, session: int = 0, **changes: Any) -> None:
+        """A bar of every instrument; `score` as in `minutes`."""
+        self.apply(minutes(session, [minute], score=score, **changes))
+
+    def hear(self, *reports: Any, after: float = 1) -> None:
+        """Reports of one time, so many seconds after what was last."""
+        self.now += round(after * NS)
+        self.apply([Row(self.now, -1, report=said) for said in reports])
+
+    def wait(self, seconds: float) -> None:
+        """A tick after so many seconds."""
+        self.now += round(seconds * NS)
+        self.apply([Row(self.now, -1)])
+
+    def fill(self, order: Any, quantity: int, price: "int | str" = 100, **fields: int) -> Any:
+        """A fill with an id of its own."""
+        self.executions += 1
+        own = {"execution_id": self.executions, "quantity": quantity, "price": money(price)}
+        return report(ExecutionKind.FILL, order, **(own | fields))
+
+    def bust(self, fill: Any, **fields: int) -> Any:
+        """The report that undoes `fill`."""
+        self.executions += 1
+        row = report(ExecutionKind.BUST, fill)
+        for name in ("quantity", "price", "fee"):
+            row[name] = fill[name]
+        row.execution_id, row.reference_id = self.executions, fill.execution_id
+        for name, value in fields.items():
+            row[name] = value
+        return row
+
+    def sent(self, instrument: int | None = None) -> list[Any]:
+        """Every order that asks for a trade."""
+        return [
+            order
+            for order in self.player.orders
+            if order.kind == OrderKind.NEW and instrument in (None, order.instrument)
+        ]
+
+    def order(self, instrument: int = QQQ) -> Any:
+        """The last of them."""
+        return self.sent(instrument)[-1]
+
+    def asked(self, kind: OrderKind = OrderKind.QUERY) -> list[tuple[int, int, int]]:
+        """(time, instrument, attempt) of what was asked of orders."""
+        return [
+            (int(o.time_ns), int(o.instrument), int(o.attempt)) for o in self.player.orders if o.kind == kind
+        ]
+
+    def state(self, instrument: int = QQQ) -> OrderState:
+        return OrderState(int(self.player.state.orders[instrument].state))
+
+    def blocked(self, instrument: int = QQQ) -> Reason:
+        return Reason(int(self.player.state.positions[instrument].blocked))
+
+    @property
+    def alerts(self) -> list[Said]:
+        return [Said(AlertKind(int(a.kind)), int(a.observed), int(a.limit)) for a in self.player.alerts]
+
+    def check(self) -> None:
+        state, account = self.player.state, self.player.account
+        books = sum(int(p.book) for p in state.positions)
+        start = int(self.player.config.account.cash * MICRO)
+        assert int(account.cash) + books - int(account.realised) + int(account.fees) == start
+        for i, position in enumerate(state.positions):
+            held = [
+                h
+                for h, of in zip(state.holdings, self.player.rules.holdings, strict=True)
+                if of.instrument == i
+            ]
+            assert sum(int(h.quantity) for h in held) == position.quantity
+        rows = [n for name in ("orders", "decisions", "alerts") for n in self.player.table(name).sequence]
+        assert sorted(rows) == list(range(account.sequence))

@@ -5,15 +5,28 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from account_fixtures import COMPILED, MICRO, money
+from account_fixtures import (
+    COMPILED,
+    MICRO,
+    make_config,
+    make_output,
+    make_sessions,
+    money,
+    strategy,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.account_state import ACCOUNT, LIMITS, ORDER, POSITION, SLEEVE, records
+from operators import account_state
+from operators.account_rules import account_rules, initial_state
+from operators.account_state import State
 from operators.ledger import apply_fill, book_of
 from schemas.codes import Side
 
 START = 900_000_000 * MICRO  # the largest account
+TWO = make_config(account__cash=900_000_000, strategies=[strategy("a", "0.5"), strategy("b", "0.5")])
+RULES = account_rules(TWO, make_sessions(30), paper=False)
+OUT = make_output(4, 1)
 
 
 @dataclass(frozen=True)
@@ -24,29 +37,54 @@ class Fill:
     price: int
     reference_price: int
     fee: int
+    strategy: int = 0
+
+
+def book(state: State, fill: Fill) -> None:
+    """Apply one fill; double entry must hold after it, by account and by holding."""
+    apply_fill(
+        state,
+        RULES,
+        OUT,
+        fill.instrument,
+        fill.strategy,
+        int(fill.side),
+        fill.quantity,
+        fill.price,
+        fill.reference_price,
+        fill.fee,
+    )
+    row = state.account[0]
+    books = sum(int(p.book) for p in state.positions)
+    assert int(row.cash) + books - int(row.realised) + int(row.fees) == START
+    holdings = state.holdings
+    assert sum(int(h.realised) for h in holdings) == int(row.realised)
+    assert sum(int(h.fees) for h in holdings) == int(row.fees)
+    for i, position in enumerate(state.positions):
+        mine = [h for h, rule in zip(holdings, RULES.holdings, strict=True) if rule.instrument == i]
+        assert sum(int(h.quantity) for h in mine) == int(position.quantity)
+        assert sum(int(h.book) for h in mine) == int(position.book)
 
 
 def booked(fills: list[Fill], instruments: int = 3) -> tuple[dict[str, int], list[dict[str, int]]]:
-    """Account and positions after the fills, as plain numbers; double entry is checked after each."""
-    account, positions = records(ACCOUNT, 1), records(POSITION, instruments)
-    account[0].cash = START
+    """Account and positions after the fills, as plain numbers."""
+    state = initial_state(TWO, RULES)
     for fill in fills:
-        apply_fill(
-            account[0],
-            positions[fill.instrument],
-            int(fill.side),
-            fill.quantity,
-            fill.price,
-            fill.reference_price,
-            fill.fee,
-        )
-        row = account[0]
-        book = sum(int(p.book) for p in positions)
-        assert int(row.cash) + book - int(row.realised) + int(row.fees) == START
+        book(state, fill)
     return (
-        {name: int(account[0][name]) for name in ("cash", "realised", "fees", "costs")},
-        [{"quantity": int(p.quantity), "book": int(p.book)} for p in positions],
+        {name: int(state.account[0][name]) for name in ("cash", "realised", "fees", "costs")},
+        [{"quantity": int(p.quantity), "book": int(p.book)} for p in state.positions[:instruments]],
     )
+
+
+def held(state: State, instrument: int) -> dict[int, tuple[int, int]]:
+    """(quantity, book) by strategy, -1 for none."""
+    pairs = zip(state.holdings, RULES.holdings, strict=True)
+    return {
+        int(rule.strategy): (int(h.quantity), int(h.book))
+        for h, rule in pairs
+        if rule.instrument == instrument and (h.quantity or h.book)
+    }
 
 
 def test_a_buy_moves_cash_into_the_book() -> None:
@@ -96,10 +134,51 @@ def test_a_loss_is_negative() -> None:
     ],
 )
 def test_the_cost_of_a_part_is_rounded_down(book: int, held: int, sold: int, leaves: int) -> None:
-    positions = records(POSITION, 1)
-    positions[0].book = book
-    positions[0].quantity = held
-    assert book_of(positions[0], sold) == leaves
+    assert book_of(held, book, sold) == leaves
+    assert book_of(-held, -book, sold) == -leaves
+
+
+def test_what_is_sold_is_taken_from_the_strategy_that_sells_first() -> None:
+    state = initial_state(TWO, RULES)
+    book(state, Fill(0, Side.BUY, 10, money(100), money(100), 0, strategy=0))
+    book(state, Fill(0, Side.BUY, 10, money(110), money(110), 0, strategy=1))
+    assert held(state, 0) == {0: (10, money(1000)), 1: (10, money(1100))}
+    book(state, Fill(0, Side.SELL, 4, money(120), money(120), 0, strategy=1))
+    assert held(state, 0) == {0: (10, money(1000)), 1: (6, money(660))}
+    book(state, Fill(0, Side.SELL, 12, money(120), money(120), 9, strategy=1))
+    assert held(state, 0) == {0: (4, money(400))}
+    by_strategy = {int(rule.strategy): int(h.fees) for h, rule in zip(state.holdings[:3], RULES.holdings[:3], strict=True)}
+    assert by_strategy == {0: 5, 1: 4, -1: 0}  # 6 of 12 lots each, the fee's odd millionth to the last
+
+
+def test_what_the_venue_sells_beyond_the_position_is_a_debt_of_no_strategy() -> None:
+    state = initial_state(TWO, RULES)
+    book(state, Fill(0, Side.BUY, 10, money(100), money(100), 0))
+    book(state, Fill(0, Side.SELL, 15, money(110), money(110), 0))
+    assert held(state, 0) == {-1: (-5, -money(550))}
+    assert int(state.account[0].realised) == money(100)
+    book(state, Fill(0, Side.BUY, 7, money(120), money(120), 0))
+    assert held(state, 0) == {0: (2, money(240))}
+    assert int(state.account[0].realised) == money(50)
+
+
+def test_a_bust_takes_back_what_its_fill_did() -> None:
+    state = initial_state(TWO, RULES)
+    before = state.words.copy()
+    book(state, Fill(0, Side.BUY, 10, money(100), 0, money(1)))
+    book(state, Fill(0, Side.SELL, 10, money(100), 0, -money(1)))
+    state.strategies.losses = 0
+    assert (state.words == before).all()
+
+
+def test_a_round_trip_counts_when_the_strategy_holds_nothing_more() -> None:
+    state = initial_state(TWO, RULES)
+    book(state, Fill(0, Side.BUY, 10, money(100), 0, money(1)))
+    book(state, Fill(0, Side.SELL, 9, money(90), 0, money(1)))
+    assert int(state.strategies[0].losses) == 0
+    book(state, Fill(0, Side.SELL, 1, money(90), 0, 0))
+    assert int(state.strategies[0].losses) == 1
+    assert int(state.strategies[1].losses) == 0
 
 
 def test_a_full_close_leaves_nothing_in_the_book() -> None:
@@ -169,5 +248,7 @@ def test_any_sequence_of_fills_is_booked_exactly(fills: list[Fill]) -> None:
 
 
 def test_no_field_of_a_record_hides_a_method_of_numpy() -> None:
-    for dtype in (ACCOUNT, POSITION, ORDER, SLEEVE, LIMITS):
+    dtypes = [value for value in vars(account_state).values() if isinstance(value, np.dtype)]
+    assert len(dtypes) > 10
+    for dtype in dtypes:
         assert set(dtype.names or ()) & set(dir(np.record)) == set()
