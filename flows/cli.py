@@ -21,6 +21,7 @@ from connectors.calendars import load_sessions
 from connectors.config_file import DEPLOY, load_config
 from connectors.results import SUMMARY, WORK
 from connectors.synthetic import Family, write_synthetic
+from flows.audit_cli import audit
 from flows.bench import bench as run_bench
 from flows.control_cli import control_app
 from flows.graph import Setup
@@ -55,6 +56,7 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(width=150)
 
 
+app.command()(audit)
 app.add_typer(control_app)
 
 
@@ -127,7 +129,7 @@ def replay(
         show(summary, out),
         summary,
         as_json,
-        all(row["held"] for row in summary["principles"].values()),
+        all(row["held"] for part in ("principles", "statements") for row in summary[part].values()),
     )
 
 

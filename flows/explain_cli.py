@@ -23,10 +23,9 @@ from flows.explanation import Explanation, GateFacts, Row, SignalFacts, explain
 from flows.lineage import LineageError, Show, open_result
 from operators.compiled import COLD
 
-EXPLAINED, NOT_EXPLAINED = 0, 2
 WIDTH = 150
 PATIENCE = 2.0  # seconds of silence before progress is shown
-MARGIN = timedelta(days=30)
+SOME_DAYS = timedelta(days=30)
 DECISION_COLUMNS = ("stage", "outcome", "reason", "target", "approved", "position", "observed", "limit")
 ORDER_COLUMNS = ("kind", "intent", "side", "quantity", "limit_price", "expires_ns", "client_order_id")
 EXECUTION_COLUMNS = ("known_ns", "kind", "side", "quantity", "price", "fee", "position", "client_order_id")
@@ -59,7 +58,7 @@ def explain_command(
     """Say why there was an order at a bar of a replay, or why there was none.
 
     The bars are run through the same stages again up to that bar, and what comes out is compared with the
-    result. Exit codes: 0 explained, 2 not, also where the result says something else.
+    result. Exit codes: 0 explained, 2 could not be, also where the result says something else.
     """
     errors = Console(stderr=True)
     if COLD:
@@ -80,7 +79,6 @@ def explain_command(
             f"{out} was made by other code, other bars or other commands: {'; '.join(said.differences)}; "
             f"replay again to explain it"
         )
-    raise typer.Exit(EXPLAINED)
 
 
 def exchange_zone(exchange: str, last: date) -> ZoneInfo:
@@ -88,7 +86,7 @@ def exchange_zone(exchange: str, last: date) -> ZoneInfo:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # within the library
         calendar = exchange_calendars.get_calendar(
-            exchange, start=(last - MARGIN).isoformat(), end=(last + MARGIN).isoformat()
+            exchange, start=(last - SOME_DAYS).isoformat(), end=last.isoformat()
         )
     return ZoneInfo(str(calendar.tz))
 
@@ -102,11 +100,12 @@ def parse_time(text: str, zone: ZoneInfo) -> int:
         raise LineageError(f"--at {text!r} is no time; {example}") from None
     if len(text.strip()) <= len("2025-03-11"):
         raise LineageError(f"--at {text!r} is a day without a time; {example}")
+    if not 1970 < moment.year < 2200:
+        raise LineageError(f"--at {text!r} is no time of a replay; {example}")
     if moment.tzinfo is None:
         early, late = (moment.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
         if early != late:
-            exists = early < late
-            why = "comes twice" if exists else "does not exist"
+            why = "comes twice" if early < late else "does not exist"
             raise LineageError(f"--at {text!r} {why} in {zone}, where the clock changes; give an offset")
         moment = early
     elapsed = moment - datetime(1970, 1, 1, tzinfo=UTC)

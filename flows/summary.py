@@ -19,11 +19,11 @@ from rich.table import Table
 
 from connectors.replay_source import Progress
 from connectors.results import SUMMARY, TABLES, Results
-from flows.auditor import Finding, audit
+from flows.auditor import STATEMENTS, Finding, audit
 from flows.graph import Setup
 from schemas.codes import AlertKind, Stage
 from schemas.records import MICRO, Names, Record, arrow_schema_of, dtype_of, to_arrow
-from schemas.topics import ALERTS, DECISIONS, EXECUTIONS, ORDERS
+from schemas.topics import ALERTS, DECISIONS, EQUITY, EXECUTIONS, ORDERS
 
 CHUNK = 1 << 15
 PRINCIPLES = {
@@ -47,7 +47,14 @@ def summarise(results: Results, setup: Setup, inputs: dict[str, str | None], pro
         ]
         digested = pool.submit(digest, tables, names)
         findings = audit(
-            _whole(tables, ORDERS), _whole(tables, EXECUTIONS), account["cash"], config, setup.sessions
+            _whole(tables, ORDERS),
+            _whole(tables, EXECUTIONS),
+            _whole(tables, DECISIONS),
+            _whole(tables, ALERTS),
+            account["cash"],
+            config,
+            setup.sessions,
+            equity=_whole(tables, EQUITY),
         )
         for task in written:
             task.result()
@@ -62,7 +69,18 @@ def summarise(results: Results, setup: Setup, inputs: dict[str, str | None], pro
         "account": config.account.id,
         **inputs,
         **_figures(results, setup),
-        "principles": {key: _principle(key, finding, account) for key, finding in findings.items()},
+        "principles": {key: _principle(key, findings[key], account) for key in PRINCIPLES},
+        "statements": {
+            key: {
+                "name": STATEMENTS[key].name,
+                "held": finding.held,
+                "breaches": finding.breaches,
+                "by_venue": finding.by_venue,
+                "evidence": finding.evidence,
+            }
+            for key, finding in findings.items()
+            if key not in PRINCIPLES
+        },
         "dead_letters": dict(results.dead_letters["reason"].value_counts().sort("reason").iter_rows()),
         "ignored_rows": progress.ignored,
         "funnel": _funnel(account),
@@ -153,12 +171,15 @@ def _figures(results: Results, setup: Setup) -> dict[str, Any]:
 
 
 def _principle(key: str, finding: Finding, account: dict[str, Any]) -> dict[str, Any]:
-    """Held where the recount finds nothing and the account itself saw nothing."""
+    """Held where the audit finds nothing and the account itself saw nothing. What a contradiction of the
+    venue broke is counted apart.
+    """
     seen = account["breaches"][int(key[1:])]
     return {
         "name": PRINCIPLES[key],
         "held": finding.held and seen == 0,
         "breaches": max(finding.breaches, seen),
+        "by_venue": max(finding.by_venue, account["denied"][int(key[1:])]),
         "evidence": finding.evidence,
     }
 
@@ -212,8 +233,13 @@ def show(summary: dict[str, Any], out: Path) -> Group:
     for column in ("", "", "held", "evidence"):
         principles.add_column(column)
     for key, row in summary["principles"].items():
-        held = "[green]yes[/]" if row["held"] else f"[red]NO, {row['breaches']} times[/]"
-        principles.add_row(key, row["name"], held, row["evidence"])
+        principles.add_row(key, row["name"], _held(row), row["evidence"])
+    statements = summary["statements"]
+    broken = {key: row for key, row in statements.items() if not row["held"]}
+    for key, row in broken.items():
+        principles.add_row(key, row["name"], _held(row), row["evidence"])
+    others = ", ".join(key for key in statements if key not in broken)
+    principles.add_row("", "other statements", "[green]yes[/]", others)
 
     funnel = Table(title="From bars to fills", title_justify="left", show_header=False)
     funnel.add_column()
@@ -236,6 +262,11 @@ def show(summary: dict[str, Any], out: Path) -> Group:
     told = ", ".join(f"{kind} {count:,}" for kind, count in summary["alerts"].items())
     shown.append(f"alerts: {told or 'none'}")
     return Group(*shown, f"results in {out}")
+
+
+def _held(row: dict[str, Any]) -> str:
+    by_venue = f", {row['by_venue']} by the venue" if row["by_venue"] else ""
+    return f"[green]yes[/]{by_venue}" if row["held"] else f"[red]NO, {row['breaches']} times[/]{by_venue}"
 
 
 def _results_by_strategy(rows: list[dict[str, Any]]) -> Table:

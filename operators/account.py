@@ -60,7 +60,9 @@ from schemas.records import MICRO
 
 NO_INSTRUMENT = -1
 NO_STRATEGY = -1
-HASH_PRIMES = (2_147_483_647, 2_147_483_629)
+HASH_MASK = 0xFFFF_FFFF
+HASH_STARTS = (2_166_136_261, 84_696_351)
+HASH_PRIMES = (16_777_619, 16_777_639)
 
 
 @routine
@@ -286,11 +288,16 @@ def end_session(state, rules, out, venue, terms, inbox):
 
 @kernel
 def state_hash(state):
-    """Two polynomial hashes of the whole state, modulo primes below 2**31, so that no product overflows."""
-    one, two = 0, 0
+    """Two FNV-1a hashes of 32 bits of the whole state, by halves of its words, so that no product overflows."""
+    one, two = HASH_STARTS
     for k in range(len(state.words)):
-        one = (one * 1_000_003 + state.words[k] % HASH_PRIMES[0]) % HASH_PRIMES[0]
-        two = (two * 1_000_003 + state.words[k] % HASH_PRIMES[1]) % HASH_PRIMES[1]
+        word = state.words[k]
+        low = word & HASH_MASK
+        high = (word >> 32) & HASH_MASK
+        one = ((one ^ low) * HASH_PRIMES[0]) & HASH_MASK
+        two = ((two ^ low) * HASH_PRIMES[1]) & HASH_MASK
+        one = ((one ^ high) * HASH_PRIMES[0]) & HASH_MASK
+        two = ((two ^ high) * HASH_PRIMES[1]) & HASH_MASK
     return one, two
 
 

@@ -109,7 +109,7 @@ def initial_state(config: Config, rules: Rules) -> State:
     state.limits[0] = rules.limits[0]
     account.tokens = rules.limits[0].message_burst * MINUTE_NS
     state.strategies.facing = -1
-    state.seen[:] = -1
+    state.seen[:] = account.newest_execution = -1
     return state
 
 

@@ -128,6 +128,8 @@ def content_hash(report):
 @kernel
 def place_of(state, execution_id):
     """Where an execution id is remembered, -1 where it is not."""
+    if execution_id > state.account[0].newest_execution:
+        return -1  # most venues count, so there is nothing to search for
     found = -1
     for k in range(SEEN):
         found = k if state.seen[k] == execution_id else found
@@ -140,6 +142,7 @@ def remember(state, execution_id, content):
     state.seen[account.seen_next] = execution_id
     state.seen_hash[account.seen_next] = content
     account.seen_next = (account.seen_next + 1) % SEEN
+    account.newest_execution = max(account.newest_execution, execution_id)
 
 
 @kernel

@@ -788,6 +788,7 @@ def is_end(kind):
         or kind == ExecutionKind.EXPIRED
         or kind == ExecutionKind.REJECTED
         or kind == ExecutionKind.REPLACED
+        or kind == ExecutionKind.ABSENT
     )
 
 
@@ -1031,7 +1032,7 @@ def end(books, report, place):
         breach(books, Breach.ENDED_TWICE, i, report.kind, order.ended - 1)
         return
     order.unknown = 0
-    end_order(books, i, order, report.kind + 1)
+    end_order(books, i, order, REJECTED if report.kind == ExecutionKind.ABSENT else report.kind + 1)
 
 
 # --- equity

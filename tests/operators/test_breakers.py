@@ -987,6 +987,15 @@ def test_costs_out_of_the_ordinary_stop_a_strategy_that_opens_as_usual() -> None
     assert opened[1] > opened[0]
 
 
+def test_costs_alone_stop_a_strategy_by_the_next_bar() -> None:
+    _, watch = play([15] * 24)
+    open_orders(watch, 1)
+    costs_paid(watch.state, watch.rules, 0, 200 * FEE)
+    assert watch.alerts() == []
+    bar_passed(watch.state, watch.rules, watch.out, 0)
+    assert watch.kinds() == [TRIPPED]
+
+
 def test_costs_slightly_out_of_the_ordinary_do_not() -> None:
     _, watch = play([15] * 24)
     assert play([15] * 4, fee=2 * FEE, watch=watch)[0] == [15] * 4
@@ -1041,6 +1050,14 @@ def test_the_distance_is_that_of_the_normal_pace_and_grows_with_the_excess() -> 
     open_orders(watch, 1)
     distance = int(watch.state.strategies[0].spacing_ns) - int(watch.account.time_ns)
     assert distance == pytest.approx(pace * 90 / 46, rel=1e-3)
+
+
+def test_the_distance_is_at_most_a_block() -> None:
+    watch = experienced(usual=0)
+    watch.limits.slow_at, watch.limits.stop_at = 10**6, 10**9
+    watch.state.strategies[0].count[OPENINGS] = 1000
+    open_orders(watch, 1)
+    assert watch.state.strategies[0].spacing_ns == watch.account.time_ns + BLOCK * MINUTE
 
 
 def test_a_strategy_that_reads_two_instruments_has_blocks_half_as_long() -> None:

@@ -409,6 +409,17 @@ def test_an_operator_releases_what_is_switched_off(strategy: int, instrument: in
     assert not release_by_operator(desk.state, desk.rules, desk.out, breaker, 1, -1)
 
 
+def test_what_an_operator_releases_counts_its_day_anew() -> None:
+    desk = Desk(minute=40, gates__frequency__window_minutes=1, gates__frequency__openings_per_day=3)
+    opened(desk, *[at(0, 2 * k + 1) for k in range(3)])
+    assert desk.ask(frequency)[1] == Reason.TOO_FREQUENT
+    assert release_by_operator(desk.state, desk.rules, desk.out, Breaker.REPEATED_EXECUTION, 0, QQQ)
+    opened(desk, *[at(0, 30 + 2 * k) for k in range(2)])
+    assert desk.ask(frequency)[0] == 10
+    opened(desk, at(0, 38))
+    assert desk.ask(frequency)[1] == Reason.TOO_FREQUENT
+
+
 def test_what_is_switched_off_stays_off_after_a_restart() -> None:
     desk = Desk(minute=20)
     opened(desk, *[at(0, 15 + k) for k in range(5)])

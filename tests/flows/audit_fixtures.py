@@ -1,23 +1,29 @@
-"""An account's book, written by hand for tests of the audit: orders, executions, decisions, alerts and equity as
-they leave an account. Prices are whole, the fee of a lot is a millionth.
+"""An account's book, written by hand for tests of the audit: orders, executions, decisions, alerts and equity
+as they leave an account. Prices are whole, the fee of a lot is a millionth.
 """
 
+import json
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
+from connectors.config_file import DEPLOY, load_config
 from flows.auditor import AuditBatch
 from schemas.codes import AlertKind, ExecutionKind, Intent, OrderKind, Outcome, Side, Stage
-from schemas.records import Alert, Decision, Equity, Execution, Order, dtype_of
+from schemas.config import Config
+from schemas.records import Alert, Decision, Equity, Execution, Names, Order, dtype_of, to_arrow
 from schemas.sessions import Sessions
 
 MICRO = 1_000_000
 MINUTE = 60_000_000_000
 DAY = 1440 * MINUTE
-OPEN = 1_700_000_040_000_000_000  # a whole minute
+OPEN = int(np.datetime64("2024-12-02T14:30", "ns").astype(np.int64))  # and the next two days as well
 LENGTH = 390 * MINUTE
 SESSIONS = Sessions(
-    "hand-made",
+    "XNYS",
     np.array([OPEN + k * DAY for k in range(3)]),
     np.array([OPEN + k * DAY + LENGTH for k in range(3)]),
 )
@@ -39,6 +45,13 @@ def rows(model: Any, data: list[Row]) -> np.ndarray[Any, Any]:
         for name, value in row.items():
             table[name][k] = value
     return table
+
+
+def free_of_costs() -> Config:
+    """The demo's configuration without costs, so that amounts are round."""
+    config = load_config(DEPLOY / "demo.toml")
+    none = dict.fromkeys(("commission_per_unit", "commission_share", "half_spread", "slippage"), Decimal(0))
+    return config.model_copy(update={"venue": config.venue.model_copy(update=none)})
 
 
 class Book:
@@ -245,3 +258,33 @@ def clean_day() -> Book:
     book.buy(30, PSQ, 100, 40, day=1)
     book.sell(40, PSQ, 100, 41, day=1)
     return book
+
+
+def result_folder(book: Book, out: Path, config: Path, **summary: Any) -> Path:
+    """The book as a run would have left it."""
+    out.mkdir(parents=True, exist_ok=True)
+    loaded = load_config(config)
+    names = Names(loaded.account.id, loaded.instruments, tuple(s.name for s in loaded.strategies))
+    tables = {
+        "orders": (Order, book.orders),
+        "executions": (Execution, book.executions),
+        "decisions": (Decision, book.decisions),
+        "alerts": (Alert, book.alerts),
+        "equity": (Equity, book.equity),
+    }
+    for name, (model, data) in tables.items():
+        pq.write_table(
+            to_arrow(model, rows(model, data), names), out / f"{name}.parquet", store_decimal_as_integer=True
+        )
+    told = {
+        "orders": sum(row["kind"] == OrderKind.NEW for row in book.orders),
+        "cancels": sum(row["kind"] == OrderKind.CANCEL for row in book.orders),
+        "fills": sum(row["kind"] == ExecutionKind.FILL for row in book.executions),
+        "bar_ends": len(book.equity),
+        "sessions": sum(row.get("stage") == Stage.SESSION_END for row in book.decisions),
+        "config": str(config),
+        "config_hash": loaded.hash,
+        "digest": "of this book",
+    }
+    (out / "summary.json").write_text(json.dumps({**told, **summary}), encoding="utf-8")
+    return out
