@@ -6,9 +6,11 @@ BIN := .venv/bin
 DATA ?=
 CONFIG ?= deploy/us-families.toml
 OUT ?= out
+SEEDS ?= 1000
+START ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check coverage real bench lock clean
+.PHONY: help demo test lint check coverage real bench simulate lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,6 +47,9 @@ real: .venv/installed ## replay every strategy over real bars: DATA=DIR with bar
 
 bench: .venv/installed ## measure bars a second and peak memory
 	@$(BIN)/sluice bench
+
+simulate: .venv/installed ## search for a breach in sessions at random: SEEDS=n START=s
+	@$(BIN)/sluice simulate --seeds $(SEEDS) --start $(START)
 
 lock: .venv/installed ## resolve the dependencies anew
 	$(BIN)/pip-compile --quiet --strip-extras --extra dev --generate-hashes --allow-unsafe --no-emit-index-url \

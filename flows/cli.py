@@ -24,6 +24,7 @@ from connectors.synthetic import Family, write_synthetic
 from flows.audit_cli import audit
 from flows.bench import bench as run_bench
 from flows.control_cli import control_app
+from flows.explain_cli import explain_command
 from flows.graph import Setup
 from flows.real import replay_families
 from flows.replay import prepare
@@ -56,6 +57,7 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(width=150)
 
 
+app.command("explain")(explain_command)
 app.command()(audit)
 app.add_typer(control_app)
 

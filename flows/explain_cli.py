@@ -62,7 +62,7 @@ def explain_command(
     """
     errors = Console(stderr=True)
     if COLD:
-        errors.print("compiling kernels, once for this version: about 15 seconds")
+        errors.print("compiling kernels, once for this version: about a minute")
     result = open_result(out, recording, config)
     calendar = result.setup.config.calendar
     zone = exchange_zone(calendar.exchange, calendar.last)
@@ -100,7 +100,7 @@ def parse_time(text: str, zone: ZoneInfo) -> int:
         raise LineageError(f"--at {text!r} is no time; {example}") from None
     if len(text.strip()) <= len("2025-03-11"):
         raise LineageError(f"--at {text!r} is a day without a time; {example}")
-    if not 1970 < moment.year < 2200:
+    if not 1970 <= moment.year < 2200:
         raise LineageError(f"--at {text!r} is no time of a replay; {example}")
     if moment.tzinfo is None:
         early, late = (moment.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))

@@ -82,6 +82,7 @@ def prepare(
     inputs = {
         "origin": bars.origin,
         "recording": str(recording.resolve()),
+        "recording_hash": bars.identity,
         "config": None if config_path is None else str(config_path.resolve()),
         "first": None if first is None else first.isoformat(),
         "last": None if last is None else last.isoformat(),

@@ -54,7 +54,7 @@ def run(
     `snapshot_seconds`. Raises `RunError` and the errors of configuration, recording and snapshot.
     """
     if COLD and not quiet:
-        console.print("compiling kernels, once for this version: about 15 seconds")
+        console.print("compiling kernels, once for this version: about a minute")
     compile_kernels(replay.setup)
     gc.freeze()  # what start-up made stays; looking through it again and again only costs time
     with (

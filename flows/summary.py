@@ -99,8 +99,8 @@ def summarise(results: Results, setup: Setup, inputs: dict[str, str | None], pro
 
 
 def digest(tables: dict[str, list[NDArray[Any]]], names: Names) -> str:
-    """SHA-256 over orders, decisions and alerts in canonical form: a header that names every column and index, then
-    the rows in order of sequence, every field a little-endian int64.
+    """SHA-256 over orders, decisions and alerts in canonical form: a header that names every column and
+    index, then the rows in order of sequence, every field a little-endian int64.
     """
     total = hashlib.sha256()
     for name in (ORDERS, DECISIONS, ALERTS):

@@ -288,7 +288,7 @@ def end_session(state, rules, out, venue, terms, inbox):
 
 @kernel
 def state_hash(state):
-    """Two FNV-1a hashes of 32 bits of the whole state, by halves of its words, so that no product overflows."""
+    """Two FNV-1a hashes, of 32 bits, of the whole state, by halves of its words: no product overflows."""
     one, two = HASH_STARTS
     for k in range(len(state.words)):
         word = state.words[k]

@@ -24,7 +24,6 @@ from schemas.config import MINUTE_NS, NS, Config, micro
 from schemas.records import MICRO
 from schemas.sessions import Sessions
 
-
 NO_STRATEGY = -1
 
 
@@ -108,7 +107,7 @@ def initial_state(config: Config, rules: Rules) -> State:
     account.session_equity = account.peak_equity = account.drawdown_peak = cash
     state.limits[0] = rules.limits[0]
     account.tokens = rules.limits[0].message_burst * MINUTE_NS
-    state.strategies.facing = -1
+    state.strategies["facing"] = -1
     state.seen[:] = account.newest_execution = -1
     return state
 

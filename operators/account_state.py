@@ -9,7 +9,7 @@ quantities in lots, times in nanoseconds, signals and weights in millionths. A s
 | positions | one an instrument | instruments in the configuration |
 | orders | the live or last order of an instrument | the same: an instrument has one live order at most |
 | past | the `PAST` orders before it, for reports that come late | `PAST` times instruments |
-| holdings | one a strategy and instrument it can hold, and one an instrument for no strategy | the configuration |
+| holdings | a strategy in an instrument it can hold, and an instrument for none | the configuration |
 | strategies | one a strategy | |
 | sleeves | one a strategy and instrument it reads | strategies times signals |
 | breakers | see `account_breaker` and its sisters | |
@@ -56,7 +56,7 @@ ACCOUNT = _fields(
     "equity",
     "session_equity",  # at the session's first event
     "peak_equity",
-    "drawdown_peak",  # from which the drawdown breaker counts: the peak, or equity when an operator released it
+    "drawdown_peak",  # of the drawdown breaker: the peak, or equity when an operator released it
     "max_drawdown",
     "max_drawdown_share",  # of the peak, millionths
     "min_free_cash",  # lowest cash less reserved, at any time
@@ -101,7 +101,7 @@ ACCOUNT = _fields(
     highest=BUCKETS,  # equity in each bucket of the rapid loss's window
     refused=STAGES,  # by stage
     breaches=6,  # of principle 1 to 5, seen by the account itself; index 0 unused
-    denied=6,  # the same, while the venue contradicted itself: a fill it had denied, a bust, an order not ours
+    denied=6,  # the same, while the venue contradicted itself: a fill it had denied, a bust
 )
 
 POSITION = _fields(
@@ -263,7 +263,7 @@ LIMITS = _fields(
 )
 
 EVENT = _fields("kind", "time_ns", "instrument", "detail", "open", "high", "low", "close", "volume")
-"""A row of the journal. The signals of a slice stand beside it: values (n, s) int64 and verdicts (n, s) uint8.
+"""A row of the journal. The signals of a slice stand beside it: values (n, s) int64, verdicts (n, s) uint8.
 `detail`: the row of `reports` or `commands` that an execution or a control is.
 """
 

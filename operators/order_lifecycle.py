@@ -103,8 +103,8 @@ ENDED = {
     S.REPLACED: ExecutionKind.REPLACED,
 }
 STALE = np.zeros((len(S), len(ExecutionKind)), np.bool_)
-"""Reports that come late or twice in the order of things and say nothing new: the end again, what was so before
-it, the refusal of a cancel that crossed it, a time-out, and what a working order is anyway.
+"""Reports that come late, or twice, and say nothing new: the end again, what was so before it, the refusal of
+a cancel that crossed it, a time-out, and what a working order is anyway.
 """
 for _state, _end in ENDED.items():
     for _kind in (_end, ExecutionKind.ACCEPTED, ExecutionKind.CANCEL_REFUSED, ExecutionKind.LOST):

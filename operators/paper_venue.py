@@ -396,7 +396,7 @@ def query(venue, rules, order, now):
     if known >= 0:
         mine = venue.orders[known]
         kind, cumulative = standing(mine), mine.cumulative
-        done = mine.state == OrderState.FILLED
+        done = mine.state == OrderState.FILLED and mine.cumulative == mine.quantity
     else:
         done = True  # and forgotten
     if told == 0 or not done:
@@ -451,6 +451,8 @@ def standing(mine):
         return ExecutionKind.EXPIRED
     if mine.state == OrderState.CANCELLED or mine.state == OrderState.PENDING_CANCEL:
         return ExecutionKind.CANCELLED
+    if mine.state == OrderState.FILLED and mine.cumulative < mine.quantity:
+        return ExecutionKind.CANCELLED  # done, and a bust has undone some of it
     return ExecutionKind.ACCEPTED
 
 

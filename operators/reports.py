@@ -267,8 +267,8 @@ def book(state, rules, out, report, strategy, cumulative, leaves, late):
 
 @routine
 def apply_bust(state, rules, out, report):
-    """An earlier fill is undone: the opposite is booked at the same price, its fee comes back. A fill that has
-    not come yet is not booked at all, now or when it comes.
+    """An earlier fill is undone: the opposite is booked at the same price, its fee comes back. A fill that
+    has not come yet is not booked at all, now or when it comes.
     """
     i = report.instrument
     state.account[0].busts += 1

@@ -119,7 +119,9 @@ class OrderEvent(IntEnum):
 
 
 class ExecutionKind(IntEnum):
-    """What a venue can report. A query is answered by what holds, with the fills sent again; or by `ABSENT`."""
+    """What a venue can report. A query is answered by what holds, with the fills sent again; or by
+    `ABSENT`.
+    """
 
     FILL = 0
     CANCELLED = 1
@@ -251,7 +253,7 @@ class HaltLevel(IntEnum):
 
 
 class Breaker(IntEnum):
-    """First those of the account, then of a strategy, of an instrument, and of a strategy in an instrument."""
+    """First those of the account, then of a strategy, of an instrument, of a strategy in an instrument."""
 
     DAILY_LOSS = 0
     RAPID_LOSS = 1
@@ -294,7 +296,7 @@ class AlertKind(IntEnum):
     BREAKER_TRIPPED = 0
     BREAKER_RELEASED = 1
     HALT_LEVEL = 2  # observed: the level before; limit: now
-    COMMAND = 3  # carried out; observed: its id
+    COMMAND = 3  # carried out; observed: its id; limit: ControlAction
     COMMAND_REFUSED = 4  # limit: ControlRefusal
     NO_ANSWER = 5  # the venue did not answer in time; the outcome is unknown
     UNKNOWN_OUTCOME = 6  # a gateway says so

@@ -2,7 +2,7 @@
 
 from flows.simulation.scenario import Foreign
 from flows.simulation.shadow import NONE
-from operators.compiled import kernel
+from operators.compiled import kernel, routine
 from schemas.codes import ExecutionKind, Intent, Side
 from schemas.records import MICRO
 
@@ -15,7 +15,7 @@ STRANGE_KINDS = (
 )
 
 
-@kernel
+@routine
 def write_foreign(report, shadow, kind, salt, now):
     """Fill `report`; False where there is nothing it could be about. What follows is no longer without faults."""
     book = shadow.book[0]

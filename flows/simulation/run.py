@@ -21,7 +21,7 @@ from operators.account import apply_events
 from operators.account_machine import TABLES
 from operators.account_rules import account_rules, initial_state
 from operators.account_state import EVENT, REPORT, Output, Rules, State, new_output, records
-from operators.compiled import kernel
+from operators.compiled import kernel, routine
 from schemas.codes import EventKind, Verdict
 from schemas.records import MICRO
 
@@ -47,7 +47,7 @@ class Journal(NamedTuple):
 # --- the rows of one group
 
 
-@kernel
+@routine
 def write_slice(journal, market, m, i):
     """The bar of minute `m` of instrument `i`."""
     row = journal.counts[0]
@@ -105,7 +105,7 @@ def wait(journal, due, m, i):
         journal.counts[2] += 1
 
 
-@kernel
+@routine
 def write_late(journal, market, k):
     """Slices that are late and due at event `k`, of one bar end: a group. Rows of one time that follow each other
     are one group, so those of the last row's time wait.
@@ -126,7 +126,7 @@ def write_late(journal, market, k):
     journal.counts[2] = kept
 
 
-@kernel
+@routine
 def write_main(journal, timeline, market, k, rules, venue, terms, shadow):
     """The venue trades, and all that is known at event `k` becomes a group."""
     now = timeline.time_ns[k]
@@ -173,7 +173,7 @@ def write_slices(journal, market, k, m):
 # --- the way through the events
 
 
-@kernel
+@routine
 def play(timeline, market, commands, latency_ns, journal, state, rules, out, venue, terms, inbox, shadow):
     """Go through all events. `DONE`; `FOUND`: a statement did not hold; `FULL`: a buffer is too small."""
     k = 0

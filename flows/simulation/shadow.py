@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.account_state import BREAKER, PAST, REPORT, Rules, records
-from operators.compiled import kernel
+from operators.compiled import kernel, routine
 from schemas.codes import AlertKind, ControlAction, ControlRefusal, ExecutionKind, HaltLevel, Intent, OrderKind, Side
 from schemas.config import Config, micro
 from schemas.records import MICRO
@@ -260,14 +260,21 @@ def new_shadow(config: Config, rules: Rules, orders: int, executions: int) -> Sh
 def ask(shadow, statement, holds, i, observed, limit):
     """Assert a statement. The first that does not hold is kept."""
     shadow.tested[statement] += 1
-    require(shadow, statement, holds, i, observed, limit)
+    if not holds:
+        find(shadow, statement, i, observed, limit)
 
 
 @kernel
 def require(shadow, statement, holds, i, observed, limit):
     """The same where nothing happened that puts it to the test."""
+    if not holds:
+        find(shadow, statement, i, observed, limit)
+
+
+@routine
+def find(shadow, statement, i, observed, limit):
     finding = shadow.finding[0]
-    if not holds and finding.statement == NONE:
+    if finding.statement == NONE:
         finding.statement = statement
         finding.event = shadow.book[0].events
         finding.time_ns = shadow.book[0].time_ns
@@ -380,7 +387,7 @@ def is_first(shadow, report):
 # --- reports
 
 
-@kernel
+@routine
 def observe_report(shadow, state, out, report):
     """One report as the account got it."""
     book = shadow.book[0]
@@ -425,7 +432,7 @@ def see_flat(shadow, i):
         line.was_flat = 1
 
 
-@kernel
+@routine
 def expect_execution(shadow, out, report, late):
     """The account must have written this execution next, with the position and the cash that it leaves here."""
     book = shadow.book[0]
@@ -469,7 +476,7 @@ def move(shadow, report, sign):
     book.cash -= sign * (signed * report.price + report.fee)
 
 
-@kernel
+@routine
 def observe_fill(shadow, report):
     """Book a fill; 1 if the account must flag it, because nothing had announced it."""
     book = shadow.book[0]
@@ -514,7 +521,7 @@ def observe_fill(shadow, report):
     return late
 
 
-@kernel
+@routine
 def observe_bust(shadow, report):
     i = report.instrument
     move(shadow, report, -1)
@@ -537,7 +544,7 @@ def end_order(order, kind):
         order.ended = kind + 1
 
 
-@kernel
+@routine
 def observe_status(shadow, report):
     """A report that says where an order stands."""
     book = shadow.book[0]
@@ -603,7 +610,7 @@ def observe_cash(shadow, report):
 # --- commands
 
 
-@kernel
+@routine
 def observe_command(shadow, out, command):
     """One command, and what the account says of it."""
     book = shadow.book[0]
@@ -677,7 +684,7 @@ def observe_applied(shadow, command):
 # --- orders and alerts
 
 
-@kernel
+@routine
 def observe_order(shadow, row):
     """One order, cancel or query as it left."""
     book = shadow.book[0]
@@ -743,7 +750,7 @@ def observe_request(shadow, order, row):
         order.asked_ns = row.time_ns
 
 
-@kernel
+@routine
 def observe_alert(shadow, rules, alert):
     """One alert as it left."""
     book = shadow.book[0]

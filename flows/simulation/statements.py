@@ -13,7 +13,7 @@ What is excused, and why:
 """
 
 from operators.account_state import exit_breaker, opening_breaker, strategy_breaker
-from operators.compiled import kernel
+from operators.compiled import kernel, routine
 from schemas.codes import (
     AlertKind,
     Breaker,
@@ -52,7 +52,7 @@ DOUBLINGS = 64  # the longest wait between exits, in first waits
 # --- before and after the account
 
 
-@kernel
+@routine
 def begin_event(shadow, rules, out, now):
     """Before the account applies a group of rows at `now`."""
     book = shadow.book[0]
@@ -96,7 +96,7 @@ def pass_time(shadow, rules, now):
     book.time_ns = now
 
 
-@kernel
+@routine
 def end_event(shadow, state, rules, out, events, reports, commands, first, last):
     """After the account has applied rows `first` to `last`: follow them, then ask."""
     book = shadow.book[0]
@@ -136,7 +136,7 @@ def end_event(shadow, state, rules, out, events, reports, commands, first, last)
     remember(shadow, state)
 
 
-@kernel
+@routine
 def remember(shadow, state):
     """What the next event is compared with."""
     book = shadow.book[0]
@@ -158,7 +158,7 @@ def remember(shadow, state):
 # --- D3, D5: rows
 
 
-@kernel
+@routine
 def check_rows(shadow, state):
     """Each row of the journal counts once, as what it is."""
     book = shadow.book[0]
@@ -176,7 +176,7 @@ def check_rows(shadow, state):
 # --- O10, O11, D1, D4: what left
 
 
-@kernel
+@routine
 def check_outputs(shadow, state, out):
     """One sequence over orders, decisions and alerts; for every order and cancel one decision of its own."""
     book = shadow.book[0]
@@ -244,7 +244,7 @@ def check_decision(shadow, decision, request):
         ask(shadow, Statement.O10, request.quantity <= wanted, i, request.quantity, wanted)
 
 
-@kernel
+@routine
 def check_may_open(shadow, state, rules, request):
     """Nothing opens what a level, a breaker or something not understood forbids."""
     if request.kind != OrderKind.NEW or request.intent != Intent.ENTRY:
@@ -290,7 +290,7 @@ def check_alerts(shadow):
 # --- O2, O9: the ledger
 
 
-@kernel
+@routine
 def check_ledger(shadow, state, rules):
     """Cash and positions are what the executions say, and each entry sums to zero."""
     book = shadow.book[0]
@@ -355,7 +355,7 @@ def exposure(shadow, i):
     return lots
 
 
-@kernel
+@routine
 def check_line(shadow, state, rules, i, decided):
     check_sides(shadow, rules, i)
     line = shadow.lines[i]
@@ -440,7 +440,7 @@ def check_answer(shadow, rules, i, order):
         ask(shadow, Statement.O8, order.alerted == 1, i, now - order.asked_ns, limits.answer_ns)
 
 
-@kernel
+@routine
 def check_exit(shadow, state, rules, i, order, decided):
     """O11 and KILL: what must be sold is being sold, and no entry stays open beside it."""
     book = shadow.book[0]
@@ -487,7 +487,7 @@ def check_level(shadow, state):
         ask(shadow, Statement.KILL, level == HaltLevel.KILLED, NONE, level, HaltLevel.KILLED)
 
 
-@kernel
+@routine
 def check_breakers(shadow, state, rules):
     """A tripped breaker stays tripped, with its time, until its rule or an operator releases it; each change
     makes an alert.
@@ -552,7 +552,7 @@ def see_bar(shadow, rules, i, now, lots):
         shadow.lines[i].fillable = min(shadow.lines[i].fillable, lots)
 
 
-@kernel
+@routine
 def check_end(shadow, rules):
     """Flat in time, and at the close."""
     book = shadow.book[0]
@@ -579,7 +579,7 @@ def judge_close(shadow, rules):
         judge_flat(shadow, Statement.P3)
 
 
-@kernel
+@routine
 def judge_flat(shadow, statement):
     """Ask it of every instrument that the market let out."""
     book = shadow.book[0]

@@ -234,8 +234,8 @@ class Book:
 
 
 def clean_day() -> Book:
-    """A round trip, a flip, a partial fill, a cancel, an exit at a limit and an expiry, flat at the close; then
-    another day.
+    """A round trip, a flip, a partial fill, a cancel, an exit at a limit and an expiry, flat at the close;
+    then another day.
     """
     book = Book()
     book.buy(30, QQQ, 100, 500)

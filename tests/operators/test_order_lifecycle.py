@@ -3,8 +3,8 @@
 import pytest
 
 from operators.account_state import ORDER, records
-from operators.order_lifecycle import ILLEGAL, LIVE, NEXT_STATE, advance, is_live
-from schemas.codes import OrderEvent, OrderState
+from operators.order_lifecycle import ILLEGAL, LIVE, NEXT_STATE, REPORT_EVENT, STALE, advance, is_live
+from schemas.codes import ExecutionKind, OrderEvent, OrderState
 
 # One line a state, one cell an event, in the order of COLUMNS; a dot is illegal; INITIALS name states.
 COLUMNS = {
@@ -154,3 +154,62 @@ def test_a_late_fill_is_legal_only_where_an_order_ended_without_one(state: Order
     late = state in (OrderState.CANCELLED, OrderState.EXPIRED, OrderState.REPLACED)
     assert bool(advance(order[0], int(OrderEvent.FILL))) == late
     assert order[0].state == state
+
+
+# --- what a report means
+
+MEANING = {
+    ExecutionKind.CANCELLED: OrderEvent.CANCEL,
+    ExecutionKind.EXPIRED: OrderEvent.EXPIRE,
+    ExecutionKind.REJECTED: OrderEvent.REJECT,
+    ExecutionKind.ACCEPTED: OrderEvent.ACCEPT,
+    ExecutionKind.CANCEL_REFUSED: OrderEvent.CANCEL_REFUSED,
+    ExecutionKind.SUSPENDED: OrderEvent.SUSPEND,
+    ExecutionKind.REPLACED: OrderEvent.REPLACE,
+    ExecutionKind.REPLACE_REFUSED: OrderEvent.REPLACE_REFUSED,
+    ExecutionKind.LOST: OrderEvent.LOSE,
+}
+
+# One line a state, one cell a report: "x" says nothing new there.
+STALE_TABLE = """
+STATE           ACCEPTED CANCEL_REFUSED LOST CANCELLED EXPIRED REJECTED REPLACED
+NONE               .           .         .       .        .       .        .
+CREATED            .           .         .       .        .       .        .
+SUBMITTED          .           .         .       .        .       .        .
+UNKNOWN            .           .         x       .        .       .        .
+WORKING            x           x         x       .        .       .        .
+PARTIAL            x           x         x       .        .       .        .
+PENDING_CANCEL     .           .         .       .        .       .        .
+PENDING_REPLACE    .           .         x       .        .       .        .
+SUSPENDED          .           .         x       .        .       .        .
+FILLED             x           x         x       .        .       .        .
+DENIED             x           x         x       .        .       x        .
+REJECTED           x           x         x       .        .       x        .
+CANCELLED          x           x         x       x        .       .        .
+EXPIRED            x           x         x       .        x       .        .
+REPLACED           x           x         x       .        .       .        x
+"""
+STALE_HEAD, *STALE_LINES = [line.split() for line in STALE_TABLE.strip().splitlines()]
+SAYS_NOTHING_NEW = {
+    (OrderState[state], ExecutionKind[kind])
+    for state, *cells in STALE_LINES
+    for kind, cell in zip(STALE_HEAD[1:], cells, strict=True)
+    if cell == "x"
+}
+
+
+@pytest.mark.parametrize("kind", list(ExecutionKind), ids=name_of)
+def test_what_each_report_means_for_the_life_of_an_order(kind: ExecutionKind) -> None:
+    assert REPORT_EVENT[kind] == MEANING.get(kind, ILLEGAL)
+
+
+@pytest.mark.parametrize("state", list(OrderState), ids=name_of)
+@pytest.mark.parametrize("kind", list(MEANING), ids=name_of)
+def test_which_reports_say_nothing_new(state: OrderState, kind: ExecutionKind) -> None:
+    assert bool(STALE[state, kind]) == ((state, kind) in SAYS_NOTHING_NEW)
+
+
+def test_what_says_nothing_new_would_move_nothing() -> None:
+    assert len(SAYS_NOTHING_NEW) == 32
+    for state, kind in SAYS_NOTHING_NEW:
+        assert NEXT_STATE[state, MEANING[kind]] in (ILLEGAL, state)
