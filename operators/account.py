@@ -27,7 +27,7 @@ from operators.account_output import (
     record_order,
 )
 from operators.account_state import PAST, rows_per_group
-from operators.breakers import bar_passed, check_exits, record_opening, wants_flat
+from operators.breakers import bar_passed, check_exits, opening_wanted, record_opening, wants_flat
 from operators.breakers import measure as measure_breakers
 from operators.breakers import start_session as start_session_of_breakers
 from operators.compiled import kernel, routine
@@ -55,6 +55,7 @@ from schemas.codes import (
     Reason,
     Side,
     Stage,
+    Verdict,
 )
 from schemas.records import MICRO
 
@@ -319,8 +320,15 @@ def apply_slice(event, values, verdicts, state, rules, out):
     account.bars += 1
     for s in range(rules.instruments[i].first_sleeve, rules.instruments[i].last_sleeve):
         strategy = rules.sleeves[s].strategy
+        verdict = verdicts[strategy]
+        if verdict == Verdict.ABSENT or verdict == Verdict.PENDING:
+            continue
         bar_passed(state, rules, out, strategy)
-        allocation.apply_signal(state, rules, s, values[strategy], verdicts[strategy])
+        sleeve = state.sleeves[s]
+        where, weight = sleeve.instrument, sleeve.weight
+        allocation.apply_signal(state, rules, s, values[strategy], verdict)
+        if sleeve.weight > (weight if sleeve.instrument == where else 0):
+            opening_wanted(state, rules, out, strategy, sleeve.instrument)
 
 
 # --- decisions

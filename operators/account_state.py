@@ -395,11 +395,12 @@ def records(dtype: np.dtype[Any], rows: int) -> Records:
 
 @kernel
 def rows_per_group(instruments, events):
-    """Most rows of one output that one group of `events` can make. Per instrument the paper venue's reports,
-    an answer that is late, a cancel or an exit, an entry, and the alerts of each; a row and its alerts for
-    each event; what the paper venue had kept back, at most its queue; the ends of two sessions.
+    """Most rows of one output that one group of `events` can make. Per instrument an answer that is late, a
+    cancel or an exit, an entry, and the alerts of each, and two of each of its holdings, at most 65; of 64
+    strategies the trips and releases; a row and its alerts for each event; what the paper venue had kept
+    back; the ends of two sessions.
     """
-    return 16 * instruments + 4 * events + 1000
+    return 150 * instruments + 4 * events + 1600
 
 
 def new_output(instruments: int, rows: int) -> Output:

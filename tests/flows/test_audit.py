@@ -23,10 +23,11 @@ from audit_fixtures import (
     Book,
     at,
     clean_day,
-    free_of_costs,
+    free_config,
     rows,
 )
 
+from connectors.config_file import load_config
 from flows.auditor import (
     STATEMENTS,
     AuditAlarm,
@@ -59,8 +60,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def config() -> Config:
-    return free_of_costs()
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return load_config(free_config(tmp_path_factory.mktemp("config") / "free.toml"))
 
 
 def findings(

@@ -1,4 +1,4 @@
-"""The end of the day: below, at and above each of its times, forward only, also where ticks alone drive it."""
+"""The end of the day: below, at and above each of its times; forward only; driven by ticks alone as well."""
 
 from collections.abc import Sequence
 from typing import Any
