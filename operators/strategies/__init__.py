@@ -6,6 +6,6 @@ parameters fix.
 """
 
 import operators.indicators  # noqa: F401  the features of a strategy are looked up by name
-from operators.strategies import constant, ema_cross, sigor, toggle
+from operators.strategies import alternate, constant, dice, ema_cross, sigor, toggle
 
-__all__ = ["constant", "ema_cross", "sigor", "toggle"]
+__all__ = ["alternate", "constant", "dice", "ema_cross", "sigor", "toggle"]

@@ -22,7 +22,7 @@ from account_fixtures import (
 from operators.account_rules import account_rules, initial_state
 from operators.account_state import Rules, State
 from operators.allocation import apply_signal, next_tier, outvoted, target
-from schemas.codes import Verdict
+from schemas.codes import Breaker, Verdict
 
 SPY = 4  # an instrument of no family
 PASSED, NEUTRAL = int(Verdict.PASSED), int(Verdict.NEUTRAL)
@@ -349,6 +349,39 @@ def test_a_new_weight_sets_the_target_anew_once_no_order_is_live() -> None:
     assert target(state, rules, SPY, True) == 40
     position.mark = money(50)
     assert target(state, rules, SPY, True) == 40
+
+
+@pytest.mark.parametrize(("factor", "lots"), [("0.5", 25), ("0.25", 12), ("0.999999", 49), ("0", 0)])
+def test_a_target_is_smaller_while_the_drawdown_breaker_is_tripped(factor: str, lots: int) -> None:
+    state, rules = setup(breakers__drawdown__factor=Decimal(factor))
+    signal(state, rules, BULL)
+    state.positions[QQQ].mark = money(100)
+    state.breakers[Breaker.DRAWDOWN].tripped = 1
+    assert target(state, rules, QQQ, True) == lots
+    state.breakers[Breaker.DRAWDOWN].tripped = 0
+    assert target(state, rules, QQQ, True) == 50
+
+
+def test_what_is_held_follows_the_drawdown_breaker_only_when_it_is_weighed_again() -> None:
+    state, rules = wanting()
+    assert target(state, rules, QQQ, True) == 50
+    position = state.positions[QQQ]
+    position.quantity = 50
+    state.breakers[Breaker.DRAWDOWN].tripped = 1
+    assert target(state, rules, QQQ, True) == 50
+    position.reweighted = 1
+    assert target(state, rules, QQQ, False) == 50  # not while an order is live
+    assert target(state, rules, QQQ, True) == 25
+
+
+def test_a_position_belongs_to_the_strategy_that_changed_its_weight_last() -> None:
+    state, rules = two("0.6", "0.4")
+    signal(state, rules, BULL, sleeve=1)
+    assert state.positions[QQQ].strategy == 1
+    signal(state, rules, BULL, sleeve=0)
+    assert state.positions[QQQ].strategy == 0
+    signal(state, rules, -BULL, sleeve=1)
+    assert [int(state.positions[i].strategy) for i in (QQQ, PSQ)] == [1, 1]
 
 
 def test_shares_must_not_add_up_to_more_than_one() -> None:

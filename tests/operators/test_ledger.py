@@ -1,7 +1,8 @@
 """The ledger beside a naive recomputation in Python's own integers and fractions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from hypothesis import strategies as st
 from operators import account_state
 from operators.account_rules import account_rules, initial_state
 from operators.account_state import State
-from operators.ledger import apply_fill, book_of
+from operators.breakers.unusual_trading import COSTS
+from operators.ledger import apply_fill, book_of, fee_of
 from schemas.codes import Side
 
 START = 900_000_000 * MICRO  # the largest account
@@ -147,7 +149,8 @@ def test_what_is_sold_is_taken_from_the_strategy_that_sells_first() -> None:
     assert held(state, 0) == {0: (10, money(1000)), 1: (6, money(660))}
     book(state, Fill(0, Side.SELL, 12, money(120), money(120), 9, strategy=1))
     assert held(state, 0) == {0: (4, money(400))}
-    by_strategy = {int(rule.strategy): int(h.fees) for h, rule in zip(state.holdings[:3], RULES.holdings[:3], strict=True)}
+    pairs = zip(state.holdings[:3], RULES.holdings[:3], strict=True)
+    by_strategy = {int(rule.strategy): int(h.fees) for h, rule in pairs}
     assert by_strategy == {0: 5, 1: 4, -1: 0}  # 6 of 12 lots each, the fee's odd millionth to the last
 
 
@@ -245,6 +248,107 @@ def test_any_sequence_of_fills_is_booked_exactly(fills: list[Fill]) -> None:
             # never below the exact cost, and above it by less than a millionth a sale
             assert 0 <= position["book"] - cost[i] <= sales[i]
     assert account["realised"] == cash + sum(p["book"] for p in positions) + fees - START
+
+
+# --- several strategies, and a venue that contradicts itself
+
+
+@pytest.mark.parametrize(("fee", "quantity"), [(0, 3), (1, 3), (100, 7), (-100, 7), (10**18 - 1, 10**9)])
+def test_parts_of_a_fee_add_up_to_all_of_it(fee: int, quantity: int) -> None:
+    cuts = sorted({0, 1, quantity // 3, quantity // 2, quantity - 1, quantity})
+    shares = [fee_of(fee, b, quantity) - fee_of(fee, a, quantity) for a, b in pairwise(cuts)]
+    assert sum(shares) == fee
+    for share, (a, b) in zip(shares, pairwise(cuts), strict=True):
+        assert abs(share - Fraction(fee * (b - a), quantity)) <= 1
+
+
+def test_an_execution_that_nobody_asked_for_is_of_no_strategy() -> None:
+    state = initial_state(TWO, RULES)
+    book(state, Fill(0, Side.BUY, 10, money(100), 0, 3, strategy=-1))
+    assert held(state, 0) == {-1: (10, money(1000))}
+    book(state, Fill(0, Side.SELL, 4, money(110), 0, 0, strategy=1))
+    assert held(state, 0) == {-1: (6, money(600))}  # strategy 1 has none of its own
+    assert [int(s.losses) for s in state.strategies] == [0, 0]
+
+
+def test_a_debt_of_no_strategy_is_paid_before_anybody_holds_more() -> None:
+    state = initial_state(TWO, RULES)
+    book(state, Fill(0, Side.SELL, 5, money(100), 0, 0, strategy=1))
+    assert held(state, 0) == {-1: (-5, -money(500))}
+    book(state, Fill(0, Side.BUY, 3, money(90), 0, 0, strategy=1))
+    assert held(state, 0) == {-1: (-2, -money(200))}
+    assert int(state.account[0].realised) == money(30)
+    book(state, Fill(0, Side.BUY, 3, money(90), 0, 0, strategy=1))
+    assert held(state, 0) == {1: (1, money(90))}
+
+
+def test_only_what_a_strategy_trades_counts_as_its_costs() -> None:
+    state = initial_state(TWO, RULES)
+    book(state, Fill(0, Side.BUY, 10, money(101), money(100), money(1), strategy=1))
+    book(state, Fill(0, Side.BUY, 10, money(101), money(100), money(1), strategy=-1))
+    book(state, Fill(0, Side.BUY, 10, money(101), 0, money(1), strategy=0))  # the venue knows no reference
+    assert int(state.account[0].costs) == money(20)
+    assert [int(s["count"][COSTS]) > 0 for s in state.strategies] == [False, True]
+
+
+ANY_FILLS = st.lists(
+    st.builds(
+        Fill,
+        st.integers(0, 1),
+        st.sampled_from(Side),
+        st.integers(1, 100),
+        st.integers(1, 1000 * MICRO),
+        st.just(0),
+        st.integers(-MICRO, MICRO),
+        st.integers(-1, 1),
+    ),
+    max_size=30,
+)
+
+
+@settings(deadline=None, max_examples=150 if COMPILED else 60)
+@given(ANY_FILLS)
+def test_any_fills_of_anybody_are_booked_exactly(fills: list[Fill]) -> None:
+    """A buy pays debts first and is then its strategy's; a sale takes from its strategy, then from the
+    others in order, and what is left is a debt of nobody.
+    """
+    state = initial_state(TWO, RULES)
+    cash = START
+    lots = {(i, s): 0 for i in range(2) for s in (0, 1, -1)}
+    for fill in fills:
+        book(state, fill)
+        i, own, left = fill.instrument, (fill.instrument, fill.strategy), fill.quantity
+        sign = 1 if fill.side == Side.BUY else -1
+        cash -= sign * fill.quantity * fill.price + fill.fee
+        for place in (own, (i, 0), (i, 1), (i, -1)):
+            if lots[place] * sign < 0:
+                part = min(left, abs(lots[place]))
+                lots[place] += sign * part
+                left -= part
+        lots[own if sign > 0 else (i, -1)] += sign * left
+        for s in (0, 1, -1):
+            assert held(state, i).get(s, (0, 0))[0] == lots[i, s]
+            assert lots[i, s] >= 0 or s == -1
+        assert int(state.account[0].cash) == cash
+    assert int(state.account[0].fees) == sum(fill.fee for fill in fills)
+    for i in range(2):
+        for quantity, cost in held(state, i).values():
+            assert quantity != 0, "an empty holding costs nothing"
+            assert (cost > 0) == (quantity > 0)
+
+
+@settings(deadline=None, max_examples=100 if COMPILED else 40)
+@given(ANY_FILLS)
+def test_everything_undone_in_reverse_leaves_all_cash_and_no_lots(fills: list[Fill]) -> None:
+    state = initial_state(TWO, RULES)
+    for fill in fills:
+        book(state, fill)
+    for fill in reversed(fills):
+        side = Side.SELL if fill.side == Side.BUY else Side.BUY
+        book(state, replace(fill, side=side, fee=-fill.fee))
+    assert int(state.account[0].cash) == START
+    assert int(state.account[0].fees) == 0
+    assert [int(p.quantity) for p in state.positions] == [0] * 4
 
 
 def test_no_field_of_a_record_hides_a_method_of_numpy() -> None:

@@ -21,6 +21,18 @@ def signals_of(name: str, features: Array, bars: int, **parameters: float) -> li
     return [float(v) for v in out]
 
 
+def test_alternate_flips_on_every_bar() -> None:
+    assert signals_of("alternate", np.empty((0, 5)), 5) == [1, 0, 1, 0, 1]
+
+
+def test_dice_throw_each_weight_as_often_and_by_their_seed() -> None:
+    one, two = (signals_of("dice", np.empty((0, 9000)), 9000, seed=seed) for seed in (1, 2))
+    for weight in (-1, 0, 1):
+        assert 2800 < one.count(weight) < 3200
+    assert one != two
+    assert one == signals_of("dice", np.empty((0, 9000)), 9000, seed=1)
+
+
 def test_toggle_flips_on_three_of_four_bars() -> None:
     assert signals_of("toggle", np.empty((0, 12)), 12) == [1, 0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 1]
 

@@ -16,6 +16,8 @@ SESSION = 110
 VARIANTS: dict[str, tuple[dict[str, float], ...]] = {
     "sigor": ({},),
     "toggle": ({},),
+    "alternate": ({},),
+    "dice": ({"seed": 1}, {"seed": 1_000_000_000}),
     "constant": ({"weight": 0.25}, {"weight": -1}),
     "ema_cross": ({"fast": 3, "slow": 10, "short": 0}, {"fast": 5, "slow": 30, "short": 1}),
 }
