@@ -90,8 +90,8 @@ TALLY = _fields(
     "denied",  # instruments whose books the venue has contradicted
     "cash_denied",  # 1 from a contradiction until cash covers all open buys
     "level",
-    "commanded_ns",  # time of the last alert, where it was a command, else NONE
-    "lowered_ns",  # time of the last alert, where it lowered the level and a command must follow, else NONE
+    "commanded_ns",  # time of the last alert, where it was a resume, else NONE
+    "lowered_ns",  # time of the last alert, where it lowered the level and a resume must follow, else NONE
     "lowered_from",
     "lowered_to",
     "session",
@@ -141,6 +141,9 @@ INSTRUMENT = _fields(
     "exits",  # exits open
     "exposed",  # 1: held, or could be
     "denied",  # 1 from a contradiction by the venue until flat
+    "denied_in",  # session of the last contradiction
+    "flat_ns",  # since when nothing is held or open, NONE while something is
+    "missing",  # lots of fills that the venue has told and not sent
     "unsettled",  # session, plus one, of the last alert that something of it does not fit
     "opened_ns",  # bar end of the last opening
     "entry_ns",  # the newest id: bar end and attempt, of entries and of exits

@@ -11,7 +11,17 @@ from flows.auditor.books import Breach
 from flows.auditor.machine import AuditBatch, Auditor, recounted
 from flows.auditor.shadow import DOWN, LENGTH, NIGHT, UP, Shadow, at, shadow_terms
 from flows.auditor.statements import STATEMENTS, words
-from schemas.codes import AlertKind, Breaker, ExecutionKind, HaltLevel, Intent, OrderKind, Outcome, Side
+from schemas.codes import (
+    AlertKind,
+    Breaker,
+    ControlAction,
+    ExecutionKind,
+    HaltLevel,
+    Intent,
+    OrderKind,
+    Outcome,
+    Side,
+)
 from schemas.records import MICRO, Equity
 
 
@@ -44,7 +54,7 @@ def clean() -> Shadow:
     own.leave(33, DOWN, 10, 30)
     own.alert(40, AlertKind.HALT_LEVEL, observed=HaltLevel.ACTIVE, limit=HaltLevel.HALTED)
     own.alert(41, AlertKind.HALT_LEVEL, observed=HaltLevel.HALTED, limit=HaltLevel.ACTIVE)
-    own.alert(41, AlertKind.COMMAND)
+    own.alert(41, AlertKind.COMMAND, limit=ControlAction.RESUME)
     gone = own.order(50, UP, Side.BUY, 10, 500)
     own.report(53, gone, ExecutionKind.EXPIRED)
     own.end_session()
@@ -286,7 +296,7 @@ def reduction_refused(own: Shadow) -> None:
 def level_lowered(own: Shadow) -> None:
     own.alert(100, AlertKind.HALT_LEVEL, observed=HaltLevel.ACTIVE, limit=HaltLevel.KILLED)
     own.alert(101, AlertKind.HALT_LEVEL, observed=HaltLevel.KILLED, limit=HaltLevel.HALTED)
-    own.alert(102, AlertKind.COMMAND)
+    own.alert(102, AlertKind.COMMAND, limit=ControlAction.RESUME)
 
 
 def level_jumps(own: Shadow) -> None:

@@ -143,7 +143,7 @@ def open_books(new: Books, cash: int) -> None:
     told = new.tally[0]
     told.cash = told.low = cash
     told.session = told.commanded_ns = told.lowered_ns = told.valued_ns = told.known_ns = NONE
-    for name in ("opened_ns", "entry_ns", "exit_ns"):
+    for name in ("opened_ns", "entry_ns", "exit_ns", "flat_ns"):
         new.instruments[name] = NONE
     new.decisions["sequence"] = NONE
     new.ids.view(np.int64)[:] = NONE

@@ -15,6 +15,7 @@ from operators.compiled import kernel, routine
 from schemas.codes import (
     AlertKind,
     Breaker,
+    ControlAction,
     ExecutionKind,
     HaltLevel,
     Intent,
@@ -221,7 +222,9 @@ def leave_session(books):
 
 @routine
 def judge_flat(books):
-    """Principle 3 at the close: nothing held, nothing open."""
+    """Principle 3 at the close: nothing held, nothing open. What the venue caused in an earlier session there
+    was time to sell.
+    """
     told = books.tally[0]
     told.judged = 1
     if told.holding == 0 and told.open == 0:
@@ -233,7 +236,7 @@ def judge_flat(books):
         mine = books.instruments[i]
         if (mine.held != 0 or mine.buying + mine.selling > 0) and (first == NONE or by_venue):
             first = i
-            by_venue = mine.denied == 1
+            by_venue = mine.denied == 1 and mine.denied_in == told.session
     mine = books.instruments[first]
     blame(books, Breach.NOT_FLAT, by_venue, first, mine.held, mine.buying + mine.selling)
 
@@ -310,6 +313,7 @@ def contradict(books, terms, i):
     told = books.tally[0]
     told.contradictions += 1
     told.cash_denied = 1
+    books.instruments[i].denied_in = told.session
     if books.instruments[i].denied == 0:
         books.instruments[i].denied = 1
         told.denied += 1
@@ -334,9 +338,20 @@ def ask(books, terms, i, side, opens):
         blame(books, Breach.EXIT_BEYOND_POSITION, by_venue, i, mine.exit_buying, mine.held)
     if terms.family[i] >= 0:
         ask_family(books, terms, i, opens)
-    if mine.denied == 1 and mine.held == 0 and mine.buying + mine.selling == 0:
+    flat = mine.held == 0 and mine.buying + mine.selling == 0
+    mine.flat_ns = books.tally[0].time_ns if flat else NONE
+
+
+@kernel
+def forgive(books, terms, i):
+    """Before an event of instrument `i`: since an earlier time it has been flat, and no fill is missing, so
+    what the venue contradicted is over.
+    """
+    mine = books.instruments[i]
+    told = books.tally[0]
+    if mine.denied == 1 and NONE < mine.flat_ns < told.time_ns and mine.missing == 0:
         mine.denied = 0
-        books.tally[0].denied -= 1
+        told.denied -= 1
         if terms.family[i] >= 0:
             books.families[terms.family[i]].denied -= 1
 
@@ -472,6 +487,7 @@ def send_new(books, terms, order):
     told = books.tally[0]
     i = order.instrument
     mine = books.instruments[i]
+    forgive(books, terms, i)
     covers = (
         order.intent == Intent.EXIT
         and order.side == Side.BUY
@@ -650,7 +666,7 @@ def hear(books, alert):
     count_row(books, alert.sequence)
     told.alerts += 1
     kind = alert.kind
-    if kind == AlertKind.COMMAND:
+    if kind == AlertKind.COMMAND and alert.limit == ControlAction.RESUME:
         if told.lowered_ns == alert.time_ns:
             told.lowered_ns = NONE
         settle_command(books)
@@ -670,7 +686,7 @@ def hear(books, alert):
 
 @kernel
 def settle_command(books):
-    """A level that was lowered, and the next alert is no command of that time."""
+    """A level that was lowered, and the next alert is no resume of that time."""
     told = books.tally[0]
     if told.lowered_ns != NONE:
         told.lowered_ns = NONE
@@ -679,7 +695,7 @@ def settle_command(books):
 
 @kernel
 def hear_level(books, alert):
-    """The level only rises, except by a command, whose alert stands right before it or right after it."""
+    """The level only rises, except by a resume, whose alert stands right before it or right after it."""
     told = books.tally[0]
     told.levels += 1
     if alert.observed != told.level:
@@ -738,6 +754,8 @@ def hear_instrument(books, alert):
     kind = alert.kind
     if unsettles(kind):
         books.instruments[i].unsettled = told.session + 1
+    if kind == AlertKind.MISSING_FILL:
+        books.instruments[i].missing = max(alert.observed - alert.limit, 0)
     lost = kind == AlertKind.NO_ANSWER or kind == AlertKind.UNKNOWN_OUTCOME
     if lost or kind == AlertKind.ABSENCE_PROVEN:
         newest = newest_open(books, i)
@@ -805,6 +823,8 @@ def apply(books, terms, report, alerts, ranges):
     told.number = report.number + 1
     i = report.instrument
     kind = report.kind
+    if is_instrument(books, i):
+        forgive(books, terms, i)
     if kind == ExecutionKind.FEE:
         told.charges += 1
         remember(books, report)
@@ -885,6 +905,7 @@ def fill(books, terms, report, place, alerts):
     told = books.tally[0]
     i = report.instrument
     told.fills += 1
+    books.instruments[i].missing = max(books.instruments[i].missing - report.quantity, 0)
     move(books, i, report.quantity if report.side == Side.BUY else -report.quantity, report.price, report.fee)
     new = remember(books, report)
     check_time(books, terms, report)
@@ -1008,10 +1029,12 @@ def undo(books, terms, report, place):
     if place == NONE:
         return
     order = books.orders[place]
-    if order.side != report.side or (order.ended != OPEN and report.cumulative == 0):
+    left = max(order.filled - (report.quantity if new else 0), 0)
+    forgotten = order.ended != OPEN and report.cumulative == 0 and left > 0
+    if order.side != report.side or forgotten:
         return
     before = max(order.quantity - order.filled, 0)
-    order.filled = max(order.filled - (report.quantity if new else 0), 0)
+    order.filled = left
     if report.cumulative != order.filled:
         breach(books, Breach.CUMULATIVE_DIFFERS, i, report.cumulative, order.filled)
     if order.ended == OPEN:

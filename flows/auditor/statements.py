@@ -136,7 +136,7 @@ WORDS: dict[Breach, tuple[str, Shown, Shown]] = {
     ),
     Breach.NOT_AS_APPROVED: ("{} lots ordered, {} approved", _count, _count),
     Breach.REDUCTION_REFUSED: ("target {} of {} held is not approved", _count, _count),
-    Breach.LEVEL_LOWERED: ("to {} from {}, without a command", _level, _level),
+    Breach.LEVEL_LOWERED: ("to {} from {}, without a resume", _level, _level),
     Breach.LEVEL_JUMPS: ("from {}, it was {}", _level, _level),
     Breach.ENTRY_WHILE_HALTED: ("an entry while {}, {} lots", _level, _count),
     Breach.TRIPPED_TWICE: ("{} of strategy {} trips again", _breaker, _count),
@@ -261,7 +261,7 @@ STATEMENTS: dict[str, Statement] = {
         lambda t: f"{t.refused:,} refusals and reductions",
     ),
     "O12": Statement(
-        "halt levels rise, a command alone lowers them",
+        "halt levels rise, a resume alone lowers them",
         (Breach.LEVEL_LOWERED, Breach.LEVEL_JUMPS, Breach.ENTRY_WHILE_HALTED),
         lambda t: f"{t.levels:,} changes of level, {t.openings:,} openings",
     ),

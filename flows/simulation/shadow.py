@@ -182,12 +182,14 @@ ASKED = _fields(  # one an order that left
     "previous",  # order of the instrument, -1 none
     "cumulative",
     "told",
+    "busted",
     "ended",
     "owed",
     "over",  # 1: more than ordered
     "asked_ns",  # when the request left that is not answered, 0 none
     "cancel",  # 1: a cancel was asked for
-    "alerted",
+    "alerted",  # since the last request
+    "ever_alerted",
     "unknown",
     "absences",
     "absent_ns",
@@ -307,11 +309,17 @@ def worst_price(book, price):
 
 
 @kernel
+def missing_of(order):
+    """Lots that the venue has told of, and whose fills have not come."""
+    return max(order.told - order.cumulative - order.busted, 0)
+
+
+@kernel
 def settle_owed(shadow, order):
     """Keep the sums of what ended orders have told of and not filled."""
     book = shadow.book[0]
     line = shadow.lines[order.instrument]
-    owed = max(order.told - order.cumulative, 0) if order.ended != LIVE else 0
+    owed = missing_of(order) if order.ended != LIVE else 0
     change = owed - order.owed
     if change == 0:
         return
@@ -330,7 +338,7 @@ def is_missing(shadow, i):
     for _ in range(PAST + 1):
         if k == NONE:
             return False
-        if shadow.orders[k].told > shadow.orders[k].cumulative:
+        if missing_of(shadow.orders[k]) > 0:
             return True
         k = shadow.orders[k].previous
     return False
@@ -376,7 +384,8 @@ def is_first(shadow, report):
         shadow.places[k] = book.ids
         return True
     book.repeated += 1
-    if not is_same(shadow.executions[shadow.places[k] - 1], report):
+    known = shadow.executions[shadow.places[k] - 1]
+    if known.kind != NONE and not is_same(known, report):
         book.altered += 1
         shadow.expected[AlertKind.EXECUTION_ALTERED] += 1
         if 0 <= report.instrument < len(shadow.lines):
@@ -414,10 +423,9 @@ def observe_report(shadow, state, out, report):
             shadow.lines[i].unsettled = 1
         elif is_first(shadow, report):
             if kind == ExecutionKind.FILL:
-                late = observe_fill(shadow, report)
-            else:
-                late = observe_bust(shadow, report)
-            expect_execution(shadow, out, report, late)
+                expect_execution(shadow, out, report, observe_fill(shadow, report))
+            elif observe_bust(shadow, report):
+                expect_execution(shadow, out, report, 1)
     else:
         shadow.lines[i].touched = 1
         observe_status(shadow, report)
@@ -505,7 +513,7 @@ def observe_fill(shadow, report):
         line.unsettled = 1
         order.over = 1
         late = 1
-    elif order.ended != LIVE and filled > order.told:
+    elif order.ended != LIVE and filled + order.busted > order.told:
         contradict(shadow, i, AlertKind.LATE_FILL)
         late = 1
     order.cumulative = filled
@@ -523,16 +531,28 @@ def observe_fill(shadow, report):
 
 @routine
 def observe_bust(shadow, report):
+    """Undo a fill. False where it had not come: it never counts, and its id is taken."""
+    book = shadow.book[0]
     i = report.instrument
-    move(shadow, report, -1)
     contradict(shadow, i, AlertKind.BUST)
+    place = place_of(shadow, report.reference_id)
+    came = shadow.places[place] != 0
+    if came:
+        move(shadow, report, -1)
+    else:
+        undone = shadow.executions[book.ids]
+        undone.execution_id = report.reference_id
+        undone.kind = NONE
+        book.ids += 1
+        shadow.places[place] = book.ids
     k = find_order(shadow, i, report.order_ns, report.intent, report.attempt)
     if k != NONE:
         order = shadow.orders[k]
-        order.cumulative = max(order.cumulative - report.quantity, 0)
-        order.told = order.cumulative
+        order.busted += report.quantity
+        if came:
+            order.cumulative -= report.quantity
         settle_owed(shadow, order)
-    return 1
+    return came
 
 
 @kernel
@@ -720,12 +740,14 @@ def observe_order(shadow, row):
     order.previous = line.last_order
     order.cumulative = 0
     order.told = 0
+    order.busted = 0
     order.ended = LIVE
     order.owed = 0
     order.over = 0
     order.asked_ns = row.time_ns
     order.cancel = 0
     order.alerted = 0
+    order.ever_alerted = 0
     order.unknown = 0
     order.absences = 0
     order.absent_ns = 0
@@ -764,6 +786,7 @@ def observe_alert(shadow, rules, alert):
     order = shadow.orders[k]
     if alert.kind == AlertKind.NO_ANSWER or alert.kind == AlertKind.UNKNOWN_OUTCOME:
         order.alerted = 1
+        order.ever_alerted = 1
     elif alert.kind == AlertKind.ABSENCE_PROVEN:
         limits = rules.limits[0]
         proven = (

@@ -434,10 +434,10 @@ def check_answer(shadow, rules, i, order):
         return
     limits = rules.limits[0]
     now = shadow.book[0].time_ns
-    late = order.asked_ns > 0 and now - order.asked_ns > limits.answer_ns
-    late = late or (order.expires_ns > 0 and now - order.expires_ns > limits.answer_ns)
-    if late:
+    if order.asked_ns > 0 and now - order.asked_ns > limits.answer_ns:
         ask(shadow, Statement.O8, order.alerted == 1, i, now - order.asked_ns, limits.answer_ns)
+    if order.expires_ns > 0 and now - order.expires_ns > limits.answer_ns:
+        ask(shadow, Statement.O8, order.ever_alerted == 1, i, now - order.expires_ns, limits.answer_ns)
 
 
 @routine

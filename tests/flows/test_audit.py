@@ -45,6 +45,7 @@ from flows.auditor.books import Breach
 from schemas.codes import (
     AlertKind,
     Breaker,
+    ControlAction,
     ExecutionKind,
     HaltLevel,
     Intent,
@@ -973,25 +974,35 @@ def level(book: Book, minute: int, before: HaltLevel, now: HaltLevel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("commands", "expected"),
-    [([], ["O12"]), ([101], []), ([100], ["O12"]), ([102], ["O12"])],
+    ("minute", "action", "expected"),
+    [
+        (101, ControlAction.RESUME, []),
+        (100, ControlAction.RESUME, ["O12"]),
+        (102, ControlAction.RESUME, ["O12"]),
+        (101, ControlAction.RELEASE, ["O12"]),
+    ],
 )
-def test_a_level_is_lowered_by_a_command_alone(
-    commands: list[int], expected: list[str], config: Config
+@pytest.mark.parametrize("first", [True, False])
+def test_a_level_is_lowered_by_a_resume_alone(
+    minute: int, action: ControlAction, first: bool, expected: list[str], config: Config
 ) -> None:
-    for first in (True, False):
-        book = clean_day()
-        level(book, 99, HaltLevel.ACTIVE, HaltLevel.KILLED)
-        minutes = [(minute, "command") for minute in commands]
-        order = sorted([*minutes, (101, "lower" if first else "a lower")], key=lambda row: row[0])
-        if not first:
-            order.sort(key=lambda row: (row[0], row[1]))
-        for minute, what in order:
-            if what == "command":
-                book.alert(minute, AlertKind.COMMAND, day=1)
-            else:
-                level(book, minute, HaltLevel.KILLED, HaltLevel.ACTIVE)
-        assert breached(book, config) == expected
+    book = clean_day()
+    level(book, 99, HaltLevel.ACTIVE, HaltLevel.KILLED)
+    if minute < 101 or (minute == 101 and first):
+        book.alert(minute, AlertKind.COMMAND, day=1, limit=action)
+    level(book, 101, HaltLevel.KILLED, HaltLevel.ACTIVE)
+    if minute > 101 or (minute == 101 and not first):
+        book.alert(minute, AlertKind.COMMAND, day=1, limit=action)
+    assert breached(book, config) == expected
+
+
+def test_a_resume_stands_beside_the_level_it_lowers(config: Config) -> None:
+    book = clean_day()
+    level(book, 99, HaltLevel.ACTIVE, HaltLevel.KILLED)
+    book.alert(101, AlertKind.COMMAND, day=1, limit=ControlAction.RESUME)
+    book.alert(101, AlertKind.PRINCIPLE, day=1)
+    level(book, 101, HaltLevel.KILLED, HaltLevel.ACTIVE)
+    assert breached(book, config) == ["O12"]
 
 
 def test_a_level_that_rises_needs_no_command(config: Config) -> None:
@@ -1218,6 +1229,47 @@ def test_a_conflict_by_a_late_fill_is_the_venues(config: Config) -> None:
     assert by_venue(book, config) == ["P2"]
 
 
+def test_a_bust_of_an_ended_order_leaves_none_of_its_fills(config: Config) -> None:
+    """Later fills of it count from there."""
+    book = clean_day()
+    order = book.order(100, QQQ, Side.BUY, 20, limit=500, day=1)
+    book.fill(order, 101, 10, 500, day=1)
+    book.report(order, 101, ExecutionKind.CANCELLED, day=1)
+    book.report(order, 102, ExecutionKind.BUST, 10, 500, day=1, late=1)
+    book.fill(order, 103, 20, 500, day=1, late=1)
+    book.sell(104, QQQ, 20, 500, day=1)
+    assert book.executions[-2]["cumulative"] == 20
+    assert breached(book, config) == []
+
+
+def test_an_order_that_the_account_has_forgotten_may_be_told_with_nothing(config: Config) -> None:
+    book = clean_day()
+    order = book.order(100, QQQ, Side.BUY, 20, limit=500, day=1)
+    book.fill(order, 101, 10, 500, day=1)
+    book.report(order, 101, ExecutionKind.CANCELLED, day=1)
+    book.fill(order, 102, 6, 500, day=1, late=1, cumulative=0)
+    book.report(order, 103, ExecutionKind.BUST, 6, 500, day=1, late=1, cumulative=0)
+    book.sell(104, QQQ, 10, 500, day=1)
+    assert breached(book, config) == []
+
+
+@pytest.mark.parametrize(("missing", "ours"), [(True, []), (False, ["P5"])])
+def test_while_a_fill_is_missing_a_contradiction_is_not_over(
+    missing: bool, ours: list[str], config: Config
+) -> None:
+    """A bust takes what an exit was selling; the exit is cancelled, and yet some of it had been sold."""
+    book = clean_day()
+    bought = book.buy(100, QQQ, 10, 500, day=1)
+    exit_ = book.order(102, QQQ, Side.SELL, 10, day=1)
+    book.report(bought, 103, ExecutionKind.BUST, 10, 500, day=1, late=1)
+    book.report(exit_, 103, ExecutionKind.CANCELLED, day=1)
+    book.alert(103, AlertKind.MISSING_FILL, QQQ, day=1, observed=4 if missing else 0, limit=0)
+    book.fill(exit_, 104, 4, 500, day=1)
+    cover = book.order(105, QQQ, Side.BUY, 4, day=1, intent=Intent.EXIT)
+    book.fill(cover, 106, 4, 500, day=1)
+    assert breached(book, config) == ours
+
+
 def test_an_entry_into_a_conflict_is_ours_whoever_began_it(config: Config) -> None:
     book = clean_day()
     late_fill(book)
@@ -1238,12 +1290,17 @@ def test_after_the_instrument_is_flat_a_conflict_is_ours_again(config: Config) -
     assert breached(book, config) == ["P2"]
 
 
-def test_what_a_bust_leaves_over_the_close_is_the_venues(config: Config) -> None:
+def test_what_a_bust_leaves_over_the_close_is_the_venues_for_one_close(config: Config) -> None:
     book = clean_day()
     book.buy(100, QQQ, 10, 500, day=1)
     sold = book.sell(102, QQQ, 10, 500, day=1)
     book.report(sold, 389, ExecutionKind.BUST, 10, 500, day=1, late=1)
     book.close(1)
+    book.close(2)
+    found = findings(book, config)["P3"]
+    assert (found.by_venue, found.breaches) == (1, 1)  # there was a whole session to sell it in
+    del book.equity[-1], book.decisions[-1]
+    book.sequence -= 1
     book.sell(10, QQQ, 10, 500, day=2)
     assert breached(book, config) == []
     assert by_venue(book, config) == ["P3"]

@@ -29,9 +29,18 @@ from operators.account_state import (
     state_of,
 )
 from operators.paper_venue import Venue, VenueRules, new_venue, venue_of, venue_rules
-from schemas.codes import AlertKind, EventKind, ExecutionKind, OrderKind, OrderState, Reason, Verdict
+from schemas.codes import (
+    AlertKind,
+    ControlAction,
+    EventKind,
+    ExecutionKind,
+    OrderKind,
+    OrderState,
+    Reason,
+    Verdict,
+)
 from schemas.config import NS, Config, parse_config
-from schemas.records import Alert, Decision, Equity, Execution, Order, dtype_of
+from schemas.records import MAX_INT, Alert, Decision, Equity, Execution, Order, dtype_of
 from schemas.sessions import Sessions
 
 MICRO = 1_000_000
@@ -322,6 +331,16 @@ def report(kind: ExecutionKind, order: Any = None, **fields: int) -> Any:
     return row
 
 
+def command(action: ControlAction, number: int = 1, **fields: int) -> Any:
+    """An operator's command with two keys; a greater `number` is newer."""
+    row = records(COMMAND, 1)[0]
+    row.breaker = row.strategy = row.instrument = row.limit = -1
+    row.action, row.command_id, row.expires_ns, row.keys = action, number, MAX_INT, 2
+    for name, value in fields.items():
+        row[name] = value
+    return row
+
+
 class Said(NamedTuple):
     """An alert: what it says and the two numbers behind it."""
 
@@ -380,6 +399,11 @@ class Desk:
         for name, value in fields.items():
             row[name] = value
         return row
+
+    def order_of_operator(self, action: ControlAction, number: int = 1) -> None:
+        """A command, a second later."""
+        self.now += NS
+        self.apply([Row(self.now, -1, command=command(action, number))])
 
     def sent(self, instrument: int | None = None) -> list[Any]:
         """Every order that asks for a trade."""

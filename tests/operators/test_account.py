@@ -19,15 +19,18 @@ from account_fixtures import (
     QQQ,
     SQQQ,
     TQQQ,
+    Desk,
     Player,
     Row,
     a_busy_day,
     at,
+    command,
     groups,
     make_config,
     make_sessions,
     minutes,
     money,
+    report,
     strategy,
 )
 from hypothesis import given, settings
@@ -35,11 +38,30 @@ from hypothesis import strategies as st
 
 from operators.account_state import state_of
 from schemas import records
-from schemas.codes import AlertKind, ExecutionKind, Intent, OrderKind, Outcome, Reason, Side, Stage, Verdict
+from schemas.codes import (
+    AlertKind,
+    ControlAction,
+    ExecutionKind,
+    HaltLevel,
+    Intent,
+    OrderKind,
+    Outcome,
+    Reason,
+    Side,
+    Stage,
+    Verdict,
+)
 from schemas.config import Config
 from schemas.sessions import Sessions
 
 BUY, SELL = int(Side.BUY), int(Side.SELL)
+REDUCE, HALT, KILL, FLATTEN, RESUME = (
+    ControlAction.REDUCE,
+    ControlAction.HALT,
+    ControlAction.KILL,
+    ControlAction.FLATTEN,
+    ControlAction.RESUME,
+)
 ENTRY, EXIT = int(Intent.ENTRY), int(Intent.EXIT)
 FULL = range(1, 31)
 
@@ -507,6 +529,168 @@ def test_each_session_ends_with_the_hash_of_its_state() -> None:
     assert len({*hashes[0], *hashes[1]}) == 4  # a lot of volume in one instrument is another state
 
 
+# --- operators and breakers
+
+
+def told(minute: int, *actions: ControlAction, session: int = 0) -> list[Row]:
+    """Commands at the end of a minute, each newer than the one before."""
+    time_ns = at(session, minute)
+    return [Row(time_ns, -1, command=command(a, time_ns + k)) for k, a in enumerate(actions)]
+
+
+def by_time(*rows: Row) -> list[Row]:
+    return sorted(rows, key=lambda row: row.time_ns)
+
+
+def test_a_flatten_sells_everything_at_any_price_and_enters_nothing_until_resumed() -> None:
+    player = played(by_time(*minutes(0, range(1, 21), score=BULL), *told(5, FLATTEN), *told(9, RESUME)))
+    assert sent(player) == [(at(0, 1), QQQ, BUY, 50), (at(0, 5), QQQ, SELL, 50), (at(0, 9), QQQ, BUY, 49)]
+    assert player.orders[1].limit_price == 0
+    assert (player.account.flattening, player.account.level) == (0, HaltLevel.ACTIVE)
+    assert [t for t, _, reason in refusals(player, Stage.HALT_LEVEL)] == [at(0, m) for m in (6, 7, 8)]
+
+
+def test_a_flatten_cancels_what_is_not_filled() -> None:
+    rows = minutes(0, range(1, 9), score=BULL, volume=lambda _, m: 100_000 if m == 1 else 0)
+    player = played(by_time(*rows, *told(3, FLATTEN)))
+    kinds = [(int(o.time_ns), OrderKind(int(o.kind))) for o in player.orders]
+    assert kinds == [(at(0, 1), OrderKind.NEW), (at(0, 3), OrderKind.CANCEL)]
+    assert player.decisions[1].reason in (Reason.REDUCING, Reason.FLATTENING)
+
+
+def test_an_account_that_reduces_cancels_entries_keeps_positions_and_still_exits() -> None:
+    player = played(
+        by_time(
+            *minutes(
+                0,
+                range(1, 13),
+                score=lambda m: BULL if m < 9 else 0,
+                volume=lambda _, m: 200 if m == 2 else 10**6 * (m < 2 or m > 5),
+            ),
+            *told(4, REDUCE),
+        ),
+        orders__entry_lifetime_bars=20,
+    )
+    assert player.orders.kind.tolist()[:2] == [OrderKind.NEW, OrderKind.CANCEL]
+    assert sent(player) == [(at(0, 1), QQQ, BUY, 50), (at(0, 9), QQQ, SELL, 20)]
+    assert player.account.level == HaltLevel.REDUCING
+
+
+def test_a_halted_account_holds_until_the_end_of_the_day() -> None:
+    player = played(
+        by_time(*minutes(0, FULL, score=lambda m: BULL if m < 5 else -BULL), *told(4, HALT)),
+    )
+    assert sent(player) == [(at(0, 1), QQQ, BUY, 50), (at(0, 25), QQQ, SELL, 50)]
+
+
+def test_a_kill_sells_everything_and_outlives_a_restart_and_the_night() -> None:
+    rows = by_time(
+        *minutes(0, FULL, score=BULL),
+        *minutes(1, FULL, score=BULL),
+        *minutes(2, FULL, score=BULL),
+        *told(5, KILL),
+        *told(2, FLATTEN, session=1),
+        *told(3, RESUME, session=2),
+    )
+    player = Player.of(make_config(), make_sessions(30, 30, 30))
+    for group in groups(rows):
+        player.apply(group)
+        player.dump_and_load()
+    assert [(t, side) for t, _, side, _ in sent(player)] == [
+        (at(0, 1), BUY),
+        (at(0, 5), SELL),
+        (at(2, 3), BUY),
+        (at(2, 25), SELL),
+    ]
+    assert player.account.breaches.tolist() == [0] * 6
+
+
+def test_a_kill_at_night_sells_first_thing_in_the_morning() -> None:
+    held = minutes(0, FULL, score=BULL, missing=lambda _, m: m > 25)
+    player = played([*held, *told(40, KILL), *minutes(1, range(1, 5), score=BULL)], 30, 30)
+    assert [(t, side) for t, _, side, _ in sent(player)][2:] == [(at(1, 1), SELL)]
+    assert player.position(QQQ) == 0
+
+
+def falling(first: int, share: int) -> Callable[[int, int], tuple[int, int]]:
+    """Prices that lose `share` hundredths from minute `first` on."""
+
+    def price(instrument: int, minute: int) -> tuple[int, int]:
+        plain = money((100, 50, 20, 10)[instrument])
+        now = plain * (100 - share) // 100 if minute >= first else plain
+        return now, now
+
+    return price
+
+
+def test_the_loss_of_a_day_sells_everything_until_the_next_session() -> None:
+    player = played(
+        minutes(0, FULL, score=BULL, price=falling(5, 10)) + minutes(1, range(1, 4), score=BULL),
+        30,
+        30,
+        breakers__daily_loss__share=Decimal("0.05"),
+    )
+    assert [(t, side) for t, _, side, _ in sent(player)] == [
+        (at(0, 1), BUY),
+        (at(0, 5), SELL),
+        (at(1, 1), BUY),
+    ]
+    assert player.orders[1].limit_price == 0
+    kinds = [(int(a.time_ns), AlertKind(int(a.kind))) for a in player.alerts]
+    assert kinds == [(at(0, 5), AlertKind.BREAKER_TRIPPED), (at(1, 1), AlertKind.BREAKER_RELEASED)]
+
+
+def test_a_drawdown_halves_what_is_held() -> None:
+    player = played(
+        minutes(0, range(1, 9), score=BULL, price=falling(5, 10)),
+        breakers__drawdown__share=Decimal("0.05"),
+        breakers__drawdown__release_share=Decimal("0.01"),
+    )
+    assert sent(player) == [(at(0, 1), QQQ, BUY, 50), (at(0, 5), QQQ, SELL, 24)]  # a quarter of 9,499.5 at 90
+    assert player.position(QQQ) == 26
+
+
+def test_nothing_refuses_an_exit() -> None:
+    """Every breaker but the one that sells everything is tripped, no message is left, no cash, and the
+    venue has said what does not fit.
+    """
+    desk = Desk.of()
+    desk.bars(1, BULL)
+    desk.hear(desk.fill(desk.order(), 50, cumulative=50))
+    state, account = desk.player.state, desk.player.account
+    for breaker in state.breakers[1:]:
+        breaker.tripped = 1
+    state.limits[0].messages_per_minute = 1
+    account.level = HaltLevel.REDUCING
+    account.tokens = 0
+    account.reserved = account.cash
+    state.positions[QQQ].blocked = Reason.BLOCKED
+    state.positions[QQQ].opened_ns = at(0, 2)
+    desk.bars(2)
+    assert (desk.order().side, desk.order().quantity, desk.order().time_ns) == (SELL, 50, at(0, 2))
+    assert [d.outcome for d in desk.player.decisions if d.time_ns == at(0, 2)] == [Outcome.APPROVED]
+
+
+def test_without_messages_left_entries_wait_and_exits_go() -> None:
+    desk = Desk.of(
+        gates__messages__burst=4, gates__messages__per_minute=1, breakers__exit_failure__attempts=1
+    )
+    desk.bars(1, BULL)
+    desk.hear(desk.fill(desk.order(), 50, cumulative=50))
+    desk.bars(2)
+    for _ in range(8):  # at any price from the first on, so without a wait
+        desk.hear(report(ExecutionKind.REJECTED, desk.order()))
+    assert desk.player.account.tokens == 0
+    assert len(desk.sent()) == 10
+    desk.hear(desk.fill(desk.order(), 50, cumulative=50))
+    entered = {}
+    for minute in range(3, 8):
+        desk.bars(minute, BULL)
+        entered[minute] = desk.order().side == BUY
+    assert entered == {3: False, 4: False, 5: False, 6: True, 7: True}  # two of four are kept for exits
+    assert refusals(desk.player, Stage.MESSAGES) == [(at(0, m), QQQ, Reason.MESSAGE_LIMIT) for m in (3, 4, 5)]
+
+
 # --- repetition, order, cuts
 
 
@@ -811,6 +995,7 @@ class Model:
         self.check()
 
 
+EXIT_COLLARS = [Decimal("0.2")]  # narrower ones where what rests is replaced: see REPLACED
 SPANS = st.lists(st.integers(18, 28), min_size=2, max_size=3)
 LIQUID, DRAWN, DEAD = range(3)  # how a session ends: with volume, as drawn, without bars
 CELLS = 3  # bytes that say what one bar is
@@ -850,6 +1035,7 @@ def configs(draw: st.DrawFn) -> Config:
         gates__cash__buffer_share=share(0, 100),
         gates__cash__collar=share(1, 200),
         orders__entry_lifetime_bars=draw(st.integers(1, 6)),
+        orders__exit_collar=draw(st.sampled_from(EXIT_COLLARS)),
         venue__half_spread=share(0, 20, 10_000),
         venue__slippage=share(0, 20, 10_000),
         venue__commission_per_unit=share(0, 20),
@@ -862,12 +1048,23 @@ SCORES = (0, BULL, BULL3, -BULL, -BULL3, MICRO, -MICRO, 100_000, -100_000, 1)
 VERDICTS = (Verdict.PASSED, Verdict.PASSED, Verdict.PENDING, Verdict.REFUSED_NOISE, Verdict.INVALID)
 
 
-@st.composite
-def days(draw: st.DrawFn) -> tuple[Sessions, list[list[Row]], list[int]]:
-    """Sessions, their rows by time, and how each session ends.
-
-    One byte of a cell says presence and volume, one moves the open, one the close; zeros are a plain bar.
+@dataclass(frozen=True, repr=False)
+class Days:
+    """Sessions, their rows by time, and how each session ends. Without the rows in its text: they are
+    thousands, and a failure is replayed by its blob.
     """
+
+    sessions: Sessions
+    times: list[list[Row]]
+    ends: list[int]
+
+    def __repr__(self) -> str:
+        return f"{len(self.times)} times of sessions that end {self.ends}"
+
+
+@st.composite
+def days(draw: st.DrawFn) -> Days:
+    """One byte of a cell says presence and volume, one moves the open, one the close; zeros are a plain bar."""
     spans = draw(SPANS)
     sessions = make_sessions(*spans)
     ends = draw(st.lists(st.sampled_from([LIQUID, DRAWN, DEAD]), min_size=len(spans), max_size=len(spans)))
@@ -905,15 +1102,13 @@ def days(draw: st.DrawFn) -> tuple[Sessions, list[list[Row]], list[int]]:
                 group.append(Row(at(session, minute), -1))
             if group:
                 found.append(group)
-    return sessions, found, ends
+    return Days(sessions, found, ends)
 
 
 @settings(deadline=None, max_examples=200 if COMPILED else 50)
 @given(configs(), days())
-def test_the_principles_hold_on_any_day(
-    config: Config, day: tuple[Sessions, list[list[Row]], list[int]]
-) -> None:
-    sessions, times, closing = day
+def test_the_principles_hold_on_any_day(config: Config, day: Days) -> None:
+    sessions, times, closing = day.sessions, day.times, day.ends
     player = Player.of(config, sessions)
     model = Model(config)
     seen: dict[str, int] = dict.fromkeys(NAMES, 0)
@@ -971,10 +1166,8 @@ def test_the_principles_hold_on_any_day(
 
 @settings(deadline=None, max_examples=60 if COMPILED else 15)
 @given(configs(), days(), st.integers(1, 30))
-def test_any_day_is_the_same_however_it_is_cut(
-    config: Config, day: tuple[Sessions, list[list[Row]], list[int]], size: int
-) -> None:
-    sessions, times, _ = day
+def test_any_day_is_the_same_however_it_is_cut(config: Config, day: Days, size: int) -> None:
+    sessions, times = day.sessions, day.times
     whole, cut = Player.of(config, sessions), Player.of(config, sessions, tiny=True)
     whole.apply([row for group in times for row in group])
     for first in range(0, len(times), size):

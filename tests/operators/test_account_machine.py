@@ -17,6 +17,7 @@ from account_fixtures import (
     Row,
     a_busy_day,
     at,
+    command,
     groups,
     journal,
     make_config,
@@ -31,12 +32,10 @@ from operators.account_rules import account_rules
 from operators.account_state import (
     ACCOUNT,
     ACCOUNT_BREAKERS,
-    COMMAND,
     LIMITS,
     STRATEGY_BREAKERS,
     exit_breaker,
     opening_breaker,
-    records,
     strategy_breaker,
 )
 from operators.order_lifecycle import is_live
@@ -296,15 +295,6 @@ def test_the_level_is_named(level: HaltLevel) -> None:
     account.state.account[0].flattening = level == HaltLevel.KILLED
     status = account.figures()["state"]
     assert (status["level"], status["flatten"]) == (level.name.lower(), level == HaltLevel.KILLED)
-
-
-def command(action: ControlAction, **fields: int) -> Any:
-    row = records(COMMAND, 1)[0]
-    row.breaker = row.strategy = row.instrument = row.limit = -1
-    row.action, row.command_id, row.expires_ns, row.keys = action, 1, at(9, 0), 2
-    for name, value in fields.items():
-        row[name] = value
-    return row
 
 
 def test_what_is_held_blocked_and_changed_is_named() -> None:

@@ -28,6 +28,7 @@ from schemas.codecs import (
 from schemas.codes import DeadLetter
 from schemas.records import (
     MAX_INT,
+    Alert,
     Bar,
     Decision,
     Equity,
@@ -36,6 +37,7 @@ from schemas.records import (
     Names,
     Order,
     Record,
+    Report,
     Signal,
     Tick,
     dtype_of,
@@ -44,7 +46,7 @@ from schemas.records import (
 )
 
 NAMES = Names("demo", ("QQQ", "SQQQ"), ("sigor", "plain"))
-STORED: list[type[Record]] = [Order, Execution, Decision, Equity, Tick]
+STORED: list[type[Record]] = [Order, Report, Execution, Decision, Alert, Equity, Tick]
 ALL: list[type[Record]] = [Bar, MarketSlice, *STORED]
 TIME = 1_751_549_400_000_000_000
 
@@ -77,6 +79,8 @@ EXECUTION: dict[str, Any] = {
     "type": "execution",
     "version": 1,
     "number": 3,
+    "execution_id": 7,
+    "reference_id": 0,
     "time_ns": TIME,
     "known_ns": TIME,
     "kind": "fill",
@@ -92,6 +96,7 @@ EXECUTION: dict[str, Any] = {
     "fee": "0.05",
     "cumulative": 10,
     "leaves": 0,
+    "late": 0,
     "position": 10,
     "cash": "-1002.65",
 }
@@ -174,7 +179,9 @@ def test_no_field_of_a_record_hides_the_tag(model: type[Record]) -> None:
 
 
 def test_tags_are_distinct_and_lower_snake_case() -> None:
-    expected = ["bar", "market_slice", "order", "execution", "decision", "equity", "tick"]
+    expected = [
+        *("bar", "market_slice", "order", "report", "execution", "decision", "alert", "equity", "tick"),
+    ]
     assert [type_tag(m) for m in ALL] == expected
 
 

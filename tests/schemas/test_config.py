@@ -1,5 +1,6 @@
 """Every key of a configuration is checked; a refusal tells file, key, value and what is allowed."""
 
+import base64
 import contextlib
 import copy
 import datetime as dt
@@ -14,23 +15,34 @@ from schemas.config import (
     Account,
     Allocation,
     Bars,
+    Breakers,
     Calendar,
     CashGate,
     Config,
     ConfigError,
     ConflictGate,
+    ConsecutiveLosses,
+    Control,
+    DailyLoss,
+    Drawdown,
+    ExitFailure,
     Family,
+    Faults,
     Filter,
     FrequencyGate,
     FreshnessGate,
     Gates,
+    MessageGate,
     Orders,
     PaperVenue,
+    RapidLoss,
     Section,
     SessionGate,
     SizeGate,
     Strategy,
+    StrategyLoss,
     Tier,
+    UnusualTrading,
     micro,
     parse_config,
     read_toml,
@@ -91,6 +103,8 @@ min_weight_change = 0.1
 entries_stop_minutes = 15
 cancel_entries_minutes = 10
 exits_begin_minutes = 5
+reprice_minutes = 3
+force_minutes = 2
 flat_by_seconds = 60
 
 [gates.freshness]
@@ -116,8 +130,50 @@ min_order_value = 100
 buffer_share = 0.05
 collar = 0.02
 
+[gates.messages]
+burst = 120
+per_minute = 120
+reserved_share = 0.5
+
+[breakers.daily_loss]
+share = 0.02
+release = "next_session"
+
+[breakers.rapid_loss]
+share = 0.01
+window_minutes = 15
+pause_minutes = 30
+
+[breakers.drawdown]
+share = 0.15
+factor = 0.5
+release_share = 0.10
+
+[breakers.consecutive_losses]
+count = 5
+pause_minutes = 240
+
+[breakers.strategy_loss]
+share = 0.05
+pause_minutes = 1_440
+
+[breakers.exit_failure]
+attempts = 3
+no_progress_seconds = 120     # a bar until it can fill, and a minute
+instruments_to_kill = 2
+
+[breakers.unusual_trading]
+slow_at = 2
+stop_at = 4
+
 [orders]
 entry_lifetime_bars = 3
+exit_collar = 0.02
+retry_seconds = 5
+answer_seconds = 30
+query_seconds = 10
+absence_answers = 3
+absence_seconds = 60
 
 [venue]
 half_spread = 0.00005
@@ -125,6 +181,19 @@ slippage = 0.00005
 commission_per_unit = 0.005
 commission_share = 0
 participation = 0.10
+
+[venue.faults]
+seed = 1
+reject = 0.1
+partial = 0.1
+delay = 0.1
+delay_seconds = 90
+lose = 0.1
+duplicate = 0.1
+fill_after_cancel = 0.1
+unknown = 0.1
+vanish = 0.1
+bust = 0.1
 """
 FILE = "deploy/some.toml"
 ABSENT = object()
@@ -172,7 +241,8 @@ def places(value: Any, key: Key = ()) -> list[tuple[Key, Any]]:
 PLACES = places(whole())
 SECTIONS: list[Key] = [(), *(k for k, v in PLACES if isinstance(v, dict) and k[-1] != "parameters")]
 PARAMETERS: list[Key] = [("strategies", 0, "parameters", name) for name in ("fast", "slow")]
-OPTIONAL: list[Key] = [("families",), ("strategies", 0, "family"), *PARAMETERS]
+FAULTS: list[Key] = [key for key, _ in PLACES if key[:2] == ("venue", "faults") and key[-1] != "seed"]
+OPTIONAL: list[Key] = [("families",), ("strategies", 0, "family"), *PARAMETERS, *FAULTS]
 LEAVES = [(key, value) for key, value in PLACES if not isinstance(value, dict | list)]
 NAMES: dict[Key, str] = {("families", 0): "nasdaq", ("strategies", 0): "index", ("strategies", 1): "plain"}
 
@@ -247,7 +317,7 @@ def test_no_number_may_be_nan_infinite_or_a_text(key: Key, wrong: Any) -> None:
 
 @pytest.mark.parametrize("key", [k for k, v in LEAVES if isinstance(v, int | Decimal)], ids=ids)
 def test_no_number_may_be_negative_or_absurdly_large(key: Key) -> None:
-    if key in PARAMETERS:  # their limits are the strategy's
+    if key in PARAMETERS or key[-1] == "seed":  # the limits of parameters are the strategy's
         return
     for wrong in (-1, 10**15):
         text = refusal(put(key, wrong))
@@ -364,8 +434,19 @@ CROSS_CHECKS: list[tuple[str, dict[Key, Any], str]] = [
     ("no tiers", {("families", 0, "bull"): [], ("families", 0, "bear"): []},
      "families.nasdaq: needs at least one tier in bull or bear"),
     ("entries stop after cancel", {("gates", "session", "entries_stop_minutes"): 9},
-     "gates.session: entries_stop_minutes 9, cancel_entries_minutes 10, exits_begin_minutes 5 and "
-     "flat_by_seconds 60 must be times before the close that come in this order"),
+     "gates.session: entries_stop_minutes 9, cancel_entries_minutes 10, exits_begin_minutes 5, "
+     "reprice_minutes 3, force_minutes 2 and flat_by_seconds 60 must be times before the close that come in "
+     "this order"),
+    ("reprice after force", {("gates", "session", "reprice_minutes"): 1},
+     "gates.session: entries_stop_minutes"),
+    ("forced too late", {("gates", "session", "flat_by_seconds"): 61},
+     "gates.session.force_minutes: 2 is too late; an exit takes one bar before flat_by_seconds: at least 3"),
+    ("no progress within a bar", {("breakers", "exit_failure", "no_progress_seconds"): 59},
+     "breakers.exit_failure.no_progress_seconds: 59 is less than a bar, 60"),
+    ("drawdown released above", {("breakers", "drawdown", "release_share"): Decimal("0.2")},
+     "breakers.drawdown: release_share 0.2 must not be above share 0.15"),
+    ("slow after stop", {("breakers", "unusual_trading", "slow_at"): 5},
+     "breakers.unusual_trading: slow_at 5 must not be above stop_at 4"),
     ("exits before cancel", {("gates", "session", "exits_begin_minutes"): 11},
      "gates.session: entries_stop_minutes"),
     ("flat at once", {("gates", "session", "flat_by_seconds"): 300}, "and flat_by_seconds 300 must be times"),
@@ -408,7 +489,7 @@ def test_values_that_contradict_each_other_are_refused(changes: dict[Key, Any], 
     ("key", "value"),
     [
         (("strategies", 1, "capital_share"), Decimal("0.5")),
-        (("gates", "session", "flat_by_seconds"), 120),
+        (("gates", "session", "flat_by_seconds"), 60),
         (("gates", "session", "cancel_entries_minutes"), 15),
         (("calendar", "first"), dt.date(2027, 12, 31)),
         (("account", "cash"), MAX_MONEY),
@@ -430,8 +511,8 @@ def digest(text: str) -> str:
 
 def test_hash_ignores_comments_and_layout() -> None:
     moved = (
-        TEXT.replace("[orders]\nentry_lifetime_bars = 3\n", "")
-        + "[orders]  # last\nentry_lifetime_bars=0x3\n"
+        TEXT.replace("[allocation]\nmin_weight_change = 0.1\n", "")
+        + "[allocation]  # last\nmin_weight_change=0.10\n"
     )
     assert digest(moved) == digest(TEXT)
     assert digest(TEXT.replace("100_000.50", "100000.50")) == digest(TEXT)
@@ -462,13 +543,15 @@ def test_hash_changes_with_any_value(key: Key, value: Any) -> None:
 
 
 GUARDS: list[type[BaseModel]] = [
-    Account, Calendar, Bars, Allocation, Orders, PaperVenue,
+    Account, Calendar, Bars, Allocation, Orders,
     Gates, SessionGate, FreshnessGate, ConflictGate, FrequencyGate, SizeGate, CashGate,
-    Family, Tier, Filter,
+    MessageGate, Breakers, DailyLoss, RapidLoss, Drawdown, ConsecutiveLosses, StrategyLoss, ExitFailure,
+    UnusualTrading, Family, Tier, Filter,
 ]  # fmt: skip
+OTHERS: list[type[BaseModel]] = [Config, Strategy, PaperVenue, Faults, Control]
 
 
-EVERY: list[type[BaseModel]] = [Config, Strategy, *GUARDS]
+EVERY: list[type[BaseModel]] = [*OTHERS, *GUARDS]
 
 
 @pytest.mark.parametrize("section", GUARDS)
@@ -483,7 +566,35 @@ def test_only_what_risks_nothing_may_be_left_out() -> None:
         for name, field in section.model_fields.items()
         if not field.is_required()
     }
-    assert optional == {("Config", "modules"), ("Config", "families"), ("Strategy", "family")}
+    faults = {("Faults", name) for name in Faults.model_fields if name != "seed"}
+    assert optional - faults == {
+        ("Config", "modules"),
+        ("Config", "families"),
+        ("Config", "control"),
+        ("Strategy", "family"),
+        ("PaperVenue", "faults"),
+        ("Control", "keys"),
+    }
+
+
+SMALL = (0, 1, 2**255 - 20, 2**255 - 19, 2**255 - 18, 2**255 + 1)
+"""Heights of points of small order, also written in other ways."""
+
+
+@pytest.mark.parametrize("key", [b"", b"\x07" * 31, b"\x07" * 33, *(n.to_bytes(32, "little") for n in SMALL)])
+def test_what_is_no_public_key_is_refused(key: bytes) -> None:
+    data = whole()
+    data["control"] = {"keys": {"alice": base64.b64encode(key).decode()}}
+    assert refusal(data) == (
+        f"{FILE}: control.keys.alice: must be an Ed25519 public key of 32 bytes in base64; `sluice keygen` "
+        f"prints it"
+    )
+
+
+def test_a_public_key_is_accepted() -> None:
+    data = whole()
+    data["control"] = {"keys": {"alice": base64.b64encode(b"\x07" * 32).decode()}}
+    assert set(parse_config(data, FILE).control.keys) == {"alice"}
 
 
 def test_every_section_is_covered_closed_strict_and_immutable() -> None:

@@ -11,12 +11,14 @@ import pytest
 from schemas import codes
 from schemas.records import (
     MAX_INT,
+    Alert,
     Decision,
     Equity,
     Execution,
     Names,
     Order,
     Record,
+    Report,
     Tick,
     arrow_schema_of,
     dtype_of,
@@ -24,7 +26,7 @@ from schemas.records import (
     to_arrow,
 )
 
-STORED: list[type[Record]] = [Order, Execution, Decision, Equity, Tick]
+STORED: list[type[Record]] = [Order, Report, Execution, Decision, Alert, Equity, Tick]
 NAMES = Names("demo", ("QQQ", "SQQQ"), ("sigor", "plain"))
 
 
