@@ -24,6 +24,7 @@ from connectors.control_files import ControlError
 from connectors.recording import RecordingError
 from connectors.replay_source import Progress as ReplayProgress
 from connectors.results import ResultsError
+from flows.auditor import AuditAlarm, AuditError
 from flows.graph import compile_kernels
 from flows.replay import Replay
 from operators.account_machine import JournalError
@@ -31,7 +32,16 @@ from operators.compiled import COLD
 from operators.shell import SnapshotError
 from schemas.config import ConfigError
 
-USER_ERRORS = (ConfigError, ControlError, JournalError, RecordingError, ResultsError, SnapshotError)
+USER_ERRORS = (
+    AuditAlarm,
+    AuditError,
+    ConfigError,
+    ControlError,
+    JournalError,
+    RecordingError,
+    ResultsError,
+    SnapshotError,
+)
 PLAIN_SECONDS = 5.0
 
 

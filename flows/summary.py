@@ -46,15 +46,19 @@ def summarise(results: Results, setup: Setup, inputs: dict[str, str | None], pro
             for name, model in TABLES.items()
         ]
         digested = pool.submit(digest, tables, names)
-        findings = audit(
-            _whole(tables, ORDERS),
-            _whole(tables, EXECUTIONS),
-            _whole(tables, DECISIONS),
-            _whole(tables, ALERTS),
-            account["cash"],
-            config,
-            setup.sessions,
-            equity=_whole(tables, EQUITY),
+        findings = (
+            {}
+            if account["bars"] == 0
+            else audit(
+                _whole(tables, ORDERS),
+                _whole(tables, EXECUTIONS),
+                _whole(tables, DECISIONS),
+                _whole(tables, ALERTS),
+                account["cash"],
+                config,
+                setup.sessions,
+                equity=_whole(tables, EQUITY),
+            )
         )
         for task in written:
             task.result()
@@ -69,7 +73,7 @@ def summarise(results: Results, setup: Setup, inputs: dict[str, str | None], pro
         "account": config.account.id,
         **inputs,
         **_figures(results, setup),
-        "principles": {key: _principle(key, findings[key], account) for key in PRINCIPLES},
+        "principles": {key: _principle(key, findings[key], account) for key in PRINCIPLES if findings},
         "statements": {
             key: {
                 "name": STATEMENTS[key].name,

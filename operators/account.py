@@ -37,9 +37,9 @@ from operators.gates import frequency, judge_entry, messages
 from operators.gates.cash import limit_price, worst_cost
 from operators.gates.conflict import exposed
 from operators.gates.session import time_to_close
-from operators.order_lifecycle import advance, is_live
+from operators.order_lifecycle import ASK, advance, is_live, missing_of, owed
 from operators.position import begin_exit, settle
-from operators.reports import apply_report, missing_of, owed
+from operators.reports import apply_report
 from schemas.codes import (
     AlertKind,
     Breaker,
@@ -213,9 +213,10 @@ def hear(state, rules, out, venue, terms, inbox):
 
 @kernel
 def holds_anything(state):
-    """Is any position not flat, known to be flat, or any order live?"""
+    """Is anything held or live, or to be settled?"""
     for i in range(len(state.positions)):
-        if state.positions[i].phase != PositionPhase.FLAT:
+        position = state.positions[i]
+        if position.phase != PositionPhase.FLAT or position.blocked != Reason.NONE:
             return True
     return False
 
@@ -367,12 +368,13 @@ def expect_answers(state, out, i):
         stuck = order.intent == Intent.EXIT and now - position.progress_ns > limits.no_progress_ns
         if late or stuck or order.state == OrderState.UNKNOWN:
             query(state, out, i, order)
-    if position.blocked == Reason.MISSING_FILL:
-        if missing_of(order) > 0:
+    if position.blocked != Reason.NONE:
+        if missing_of(order) > 0 or order.query_ns == ASK:
             query(state, out, i, order)
         for k in range(PAST * i, PAST * (i + 1)):
-            if missing_of(state.past[k]) > 0:
-                query(state, out, i, state.past[k])
+            past = state.past[k]
+            if past.state != OrderState.NONE and (missing_of(past) > 0 or past.query_ns == ASK):
+                query(state, out, i, past)
 
 
 @routine
@@ -683,6 +685,9 @@ def measure(state, rules, out):
             state.strategies[rules.holdings[h].strategy].result += (
                 holding.realised - holding.fees + unrealised
             )
+        if position.blocked == Reason.MISSING_FILL:
+            missing = owed(state, i, Side.BUY) - (missing_of(order) if live and order.side == Side.BUY else 0)
+            reserved += worst_cost(missing, limit_price(position.mark, limits), limits)
         if position.quantity == 0 and not live:
             continue
         flat = False

@@ -22,7 +22,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 def _code_hash() -> str:
     digest = hashlib.sha256(f"numba {numba.__version__} numpy {numpy.__version__}".encode())
-    for package in ("operators", "schemas"):
+    for package in ("operators", "schemas", "flows/auditor", "flows/simulation"):
         for path in sorted((_ROOT / package).rglob("*.py")):
             digest.update(str(path.relative_to(_ROOT)).encode())
             digest.update(path.read_bytes())

@@ -27,7 +27,7 @@ from operators.breakers import exit_failed
 from operators.compiled import kernel, routine
 from operators.gates.size import MAX_LOTS
 from operators.halt import raise_level
-from operators.order_lifecycle import REPORT_EVENT, STALE, advance, is_live
+from operators.order_lifecycle import ASK, REPORT_EVENT, STALE, advance, is_live, missing_of, owed
 from operators.position import settle
 from schemas.codes import (
     AlertKind,
@@ -57,15 +57,15 @@ def apply_report(state, rules, out, report):
         reconcile_cash(state, out, report)
         return
     i = report.instrument
+    if i < -1 or i >= len(state.positions) or (i < 0 and kind != ExecutionKind.FEE):
+        refuse(state, out, report)
+        raise_level(state, out, HaltLevel.HALTED)
+        return
     if kind == ExecutionKind.FEE:
         if is_new(state, out, report):
             account.cash -= report.fee
             account.fees += report.fee
             record_execution(state, out, report, 0, 0, 0)
-        return
-    if i < 0 or i >= len(state.positions):
-        refuse(state, out, report)
-        raise_level(state, out, HaltLevel.HALTED)
         return
     if kind == ExecutionKind.POSITION:
         reconcile_position(state, out, report)
@@ -421,24 +421,6 @@ def follow_told(state, out, i, order):
             position.blocked = Reason.NONE
 
 
-@kernel
-def missing_of(order):
-    """Lots of an order that the venue says have traded, and whose fills have not come."""
-    return max(order.told - order.cumulative - order.busted, 0)
-
-
-@kernel
-def owed(state, i, side):
-    """Lots that the venue says have traded on `side`, whose fills have not come."""
-    order = state.orders[i]
-    lots = missing_of(order) if order.side == side else 0
-    for k in range(PAST * i, PAST * (i + 1)):
-        past = state.past[k]
-        if past.side == side:
-            lots += missing_of(past)
-    return lots
-
-
 # --- statements
 
 
@@ -456,8 +438,10 @@ def reconcile_position(state, out, report):
             position.blocked = Reason.NONE
         return
     differs(state, out, i, report.quantity, position.quantity)
-    order.query_ns = 0
     block(state, i, Reason.BLOCKED)
+    order.query_ns = ASK
+    for k in range(PAST * i, PAST * (i + 1)):
+        state.past[k].query_ns = ASK
 
 
 @routine

@@ -192,7 +192,7 @@ class Execution(Record):
     happened, `known_ns` when the account learned it.
 
     `reference_price` is the price without spread and slippage. `position` and `cash` are the account's after
-    applying it. `late`: the order had ended, or is not ours.
+    applying it. `late`: the order had ended and nothing announced it, or it is not ours.
     """
 
     number: Count

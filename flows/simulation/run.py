@@ -9,7 +9,9 @@ a group of their own. The journal is kept, and `replay` applies it again: at onc
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 
 from flows.simulation.foreign import write_foreign
@@ -173,9 +175,10 @@ def write_slices(journal, market, k, m):
 # --- the way through the events
 
 
-@routine
-def play(timeline, market, commands, latency_ns, journal, state, rules, out, venue, terms, inbox, shadow):
-    """Go through all events. `DONE`; `FOUND`: a statement did not hold; `FULL`: a buffer is too small."""
+def play(apply, timeline, market, commands, latency_ns, journal, state, rules, out, venue, terms, inbox, shadow):
+    """Go through all events; `apply` is the account's `apply_events`. `DONE`; `FOUND`: a statement did not hold;
+    `FULL`: a buffer is too small.
+    """
     k = 0
     phase = LATE_SLICES
     session = 0
@@ -211,7 +214,7 @@ def play(timeline, market, commands, latency_ns, journal, state, rules, out, ven
             continue
         begin_event(shadow, rules, out, journal.events[first].time_ns)
         events = journal.events[: journal.counts[0]]
-        row = apply_events(
+        row = apply(
             events,
             journal.values,
             journal.verdicts,
@@ -240,6 +243,25 @@ def play(timeline, market, commands, latency_ns, journal, state, rules, out, ven
 
 
 # --- around it
+
+
+_COMPILED: list[Any] = []
+
+
+def play_compiled(*args: Any) -> int:
+    """`play`, compiled on first use. It calls the account by its address: that is large, compiled already, and
+    would be compiled once more if it became part of `play`.
+    """
+    if numba.config.DISABLE_JIT:
+        return int(play(apply_events, *args))
+    if not _COMPILED:
+        _, _, commands, _, journal, *others, _ = args
+        rows = (journal.events, journal.values, journal.verdicts, journal.reports, commands, 0)
+        account = types.FunctionType(types.int64(*map(numba.typeof, (*rows, *others))))
+        signature = types.int64(account, *map(numba.typeof, args))
+        compile_: Any = numba.njit(signature, cache=True, nogil=True, error_model="numpy", _nrt=False)
+        _COMPILED.append(compile_(play))
+    return int(_COMPILED[0](apply_events, *args))
 
 
 @dataclass(frozen=True)
@@ -323,7 +345,7 @@ class Simulator:
         rows = self.buffers.rows
         shadow = new_shadow(config, rules, rows, rows)
         out.counts[:] = 0
-        code = play(
+        code = play_compiled(
             timeline_of(scenario),
             scenario.market,
             scenario.commands,

@@ -3,7 +3,7 @@ could still fill.
 """
 
 from operators.compiled import kernel
-from operators.order_lifecycle import is_live
+from operators.order_lifecycle import is_live, owed
 from schemas.codes import Reason, Side
 
 
@@ -28,6 +28,8 @@ def judge(state, rules, i, quantity, price):
         if other == i:
             continue
         held = exposed(state, other)
+        if state.positions[other].blocked == Reason.MISSING_FILL:
+            held += owed(state, other, Side.BUY)
         if held == 0:
             continue
         if rules.instruments[other].side != me.side:

@@ -78,6 +78,7 @@ def test_empty_file_misses_every_section(tmp_path: Path) -> None:
         "strategies",
         "allocation",
         "gates",
+        "breakers",
         "orders",
         "venue",
     }

@@ -92,8 +92,9 @@ def test_bars_of_another_length_than_configured(
     clean_recording: Path, configuration: Configuration, tmp_path: Path
 ) -> None:
     early = {"entries_stop_minutes": 45, "cancel_entries_minutes": 35, "exits_begin_minutes": 30}
-    session = early | {"flat_by_seconds": 60}
-    longer = configuration(bars__interval_seconds=300, gates__session=session)
+    session = early | {"reprice_minutes": 20, "force_minutes": 10, "flat_by_seconds": 60}
+    slow = {"attempts": 3, "no_progress_seconds": 300, "instruments_to_kill": 2}
+    longer = configuration(bars__interval_seconds=300, gates__session=session, breakers__exit_failure=slow)
     config = write_toml(tmp_path / "config.toml", longer)
     assert_message(replayed(clean_recording, config, tmp_path / "out"), "60 s", "interval_seconds is 300")
 

@@ -3,6 +3,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from replay_fixtures import TABLES, Result, last_json, replay, sluice, write_toml
 
-from schemas.codes import Intent, OrderKind, Outcome, Reason, Side, Stage
+from schemas.codes import AlertKind, Breaker, Intent, OrderKind, Outcome, Reason, Side, Stage
 from schemas.config import parse_config
 
 Configuration = Callable[..., dict[str, Any]]
@@ -37,10 +38,13 @@ SCHEMAS: dict[str, dict[str, pa.DataType]] = {
         "quantity": COUNT,
         "limit_price": MONEY,
         "reference_price": MONEY,
+        "expires_ns": TIME,
         "decision": COUNT,
     },
     "executions": {
         "number": COUNT,
+        "execution_id": COUNT,
+        "reference_id": COUNT,
         "time_ns": TIME,
         "known_ns": TIME,
         "kind": TEXT,
@@ -56,6 +60,7 @@ SCHEMAS: dict[str, dict[str, pa.DataType]] = {
         "fee": MONEY,
         "cumulative": COUNT,
         "leaves": COUNT,
+        "late": COUNT,
         "position": COUNT,
         "cash": MONEY,
     },
@@ -74,6 +79,16 @@ SCHEMAS: dict[str, dict[str, pa.DataType]] = {
         "observed": COUNT,
         "limit": COUNT,
     },
+    "alerts": {
+        "sequence": COUNT,
+        "time_ns": TIME,
+        "kind": TEXT,
+        "breaker": TEXT,
+        "instrument": TEXT,
+        "strategy": TEXT,
+        "observed": COUNT,
+        "limit": COUNT,
+    },
     "equity": {
         "time_ns": TIME,
         "cash": MONEY,
@@ -86,7 +101,7 @@ SCHEMAS: dict[str, dict[str, pa.DataType]] = {
 }
 INSTRUMENTS = ["QQQ", "TQQQ", "PSQ", "SQQQ"]
 CODES = {
-    "kind": OrderKind,
+    "breaker": Breaker,
     "intent": Intent,
     "side": Side,
     "stage": Stage,
@@ -223,17 +238,18 @@ def test_profit_and_drawdown_follow_from_the_equity_table(result: Result) -> Non
 
 def test_digest_follows_from_the_canonical_form_of_the_tables(result: Result) -> None:
     total = hashlib.sha256()
-    for name in ("orders", "decisions"):
+    for name in ("orders", "decisions", "alerts"):
         columns = [column for column in SCHEMAS[name] if column != "client_order_id"]
         header = [name, columns, "test", INSTRUMENTS, ["sigor"]]
         total.update(json.dumps(header).encode())
         for row in result.table(name).iter_rows(named=True):
             for column in columns:
-                total.update(_canonical(column, row[column]).to_bytes(8, "little", signed=True))
+                kinds = AlertKind if name == "alerts" else OrderKind
+                total.update(_canonical(column, row[column], kinds).to_bytes(8, "little", signed=True))
     assert total.hexdigest() == result.summary["digest"]
 
 
-def _canonical(column: str, value: Any) -> int:
+def _canonical(column: str, value: Any, kinds: type[IntEnum]) -> int:
     match value:
         case datetime():
             since = value - datetime(1970, 1, 1, tzinfo=UTC)
@@ -245,7 +261,7 @@ def _canonical(column: str, value: Any) -> int:
         case str() if column == "strategy":
             return 0 if value else -1
         case str():
-            return int(CODES[column][value.upper()])
+            return int((CODES | {"kind": kinds})[column][value.upper()])
     return int(value)
 
 
@@ -257,7 +273,7 @@ def test_json_is_the_last_line_and_says_what_the_file_says(
     assert (ended.code, ended.stderr) == (0, "")
     figures = last_json(ended)
     assert figures == json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
-    of_this_run = ("seconds", "bars_per_second")
+    of_this_run = ("seconds", "bars_per_second", "config")
     assert {k: v for k, v in figures.items() if k not in of_this_run} == {
         k: v for k, v in result.summary.items() if k not in of_this_run
     }

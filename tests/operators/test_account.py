@@ -248,7 +248,7 @@ def test_a_flip_waits_as_long_as_the_exit_is_not_confirmed() -> None:
             volume=lambda i, m: 0 if i == QQQ and 5 <= m <= 7 else 100_000,
         )
     )
-    assert [(t, i) for t, i, _, _ in sent(player)] == [(at(0, 1), QQQ), (at(0, 4), QQQ), (at(0, 8), PSQ)]
+    assert [(t, i) for t, i, side, _ in sent(player) if side == BUY] == [(at(0, 1), QQQ), (at(0, 8), PSQ)]
     assert [t for t, _, _ in refusals(player, Stage.CONFLICT)] == [at(0, m) for m in (4, 5, 6, 7)]
 
 
@@ -435,21 +435,16 @@ def test_what_could_not_be_sold_is_a_breach_and_is_sold_first_thing_in_the_next_
     account = player.account
     assert account.breaches.tolist() == [0, 0, 0, 1, 0, 0]
     assert (account.sessions, account.sessions_not_flat) == (1, 1)
-    told = [(ExecutionKind(int(e.kind)), int(e.known_ns), int(e.side)) for e in player.executions]
-    assert told == [
-        (ExecutionKind.FILL, at(0, 2), BUY),
-        (ExecutionKind.EXPIRED, at(0, 30), SELL),
-        (ExecutionKind.FILL, at(1, 2), SELL),
-        (ExecutionKind.FILL, at(1, 3), BUY),
+    assert [(t, side) for t, _, side, _, _ in fills(player)] == [
+        (at(0, 2), BUY),
+        (at(1, 2), SELL),
+        (at(1, 3), BUY),
     ]
-    assert [(t, side) for t, _, side, _ in sent(player)] == [
-        (at(0, 1), BUY),
-        (at(0, 25), SELL),
-        (at(1, 1), SELL),
-        (at(1, 2), BUY),
-    ]
-    again = [d for d in player.decisions if d.reason == Reason.EXIT_RETRIED]
-    assert [(int(d.time_ns), d.stage, int(d.position)) for d in again] == [(at(1, 1), Stage.SESSION, 50)]
+    expired = next(e for e in player.executions if e.kind == ExecutionKind.EXPIRED)
+    assert (expired.known_ns, expired.side) == (at(0, 30), SELL)
+    assert [(t, side) for t, _, side, _ in sent(player)][-2:] == [(at(1, 1), SELL), (at(1, 2), BUY)]
+    last = [d for d in player.decisions if d.reason == Reason.EXIT_RETRIED][-1]
+    assert (last.time_ns, last.stage, last.position) == (at(1, 1), Stage.SESSION, 50)
     assert player.orders[-2].limit_price == 0
 
 
@@ -608,7 +603,7 @@ def test_a_kill_sells_everything_and_outlives_a_restart_and_the_night() -> None:
 def test_a_kill_at_night_sells_first_thing_in_the_morning() -> None:
     held = minutes(0, FULL, score=BULL, missing=lambda _, m: m > 25)
     player = played([*held, *told(40, KILL), *minutes(1, range(1, 5), score=BULL)], 30, 30)
-    assert [(t, side) for t, _, side, _ in sent(player)][2:] == [(at(1, 1), SELL)]
+    assert [(t, side) for t, _, side, _ in sent(player) if t > at(0, 30)] == [(at(1, 1), SELL)]
     assert player.position(QQQ) == 0
 
 
@@ -1064,7 +1059,9 @@ class Days:
 
 @st.composite
 def days(draw: st.DrawFn) -> Days:
-    """One byte of a cell says presence and volume, one moves the open, one the close; zeros are a plain bar."""
+    """One byte of a cell says presence and volume, one moves the open, one the close; zeros are a plain
+    bar.
+    """
     spans = draw(SPANS)
     sessions = make_sessions(*spans)
     ends = draw(st.lists(st.sampled_from([LIQUID, DRAWN, DEAD]), min_size=len(spans), max_size=len(spans)))
@@ -1136,6 +1133,11 @@ def test_the_principles_hold_on_any_day(config: Config, day: Days) -> None:
         for execution in [*earlier, *usual]:
             model.told(execution, slices)
         for order in fresh["orders"]:
+            cancelled = any(e.instrument == order.instrument for e in answers)
+            if cancelled and order.kind == OrderKind.NEW:  # the venue has answered in between
+                for execution in answers:
+                    model.told(execution, slices)
+                answers = []
             model.send(order, bars[int(order.instrument)])
         for execution in answers:
             model.told(execution, slices)

@@ -150,8 +150,8 @@ def test_ticks_alone_take_the_day_to_its_end() -> None:
         DayPhase.CLOSED,
         DayPhase.CLOSED,
     ]
-    (leave,) = [o for o in player.orders if o.side == Side.SELL and o.kind == OrderKind.NEW]
-    assert leave.time_ns == at(0, 55)
+    leave = next(o for o in player.orders if o.side == Side.SELL)
+    assert (leave.kind, leave.time_ns) == (OrderKind.NEW, at(0, 55))
 
 
 def test_a_new_session_begins_anew() -> None:
