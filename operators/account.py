@@ -37,7 +37,8 @@ from operators.gates import frequency, judge_entry, messages
 from operators.gates.cash import limit_price, worst_cost
 from operators.gates.conflict import exposed
 from operators.gates.session import time_to_close
-from operators.order_lifecycle import ASK, advance, is_live, missing_of, owed
+from operators.missing import missing_of, owed, owed_by_ended
+from operators.order_lifecycle import ASK, advance, is_live
 from operators.position import begin_exit, settle
 from operators.reports import apply_report
 from schemas.codes import (
@@ -438,12 +439,11 @@ def decide_exit(state, rules, out, i):
         else:
             review_exit(state, out, i, wanted)
         return
-    missing = position.blocked == Reason.MISSING_FILL
     if position.quantity < 0:
-        cover = -position.quantity - (owed(state, i, Side.BUY) if missing else 0)
+        cover = -position.quantity - owed(state, i, Side.BUY)
         leave(state, out, i, Side.BUY, cover, 0, stage, reason)
     elif position.phase == PositionPhase.EXITING or wanted < position.quantity:
-        surplus = position.quantity - wanted - (owed(state, i, Side.SELL) if missing else 0)
+        surplus = position.quantity - wanted - owed(state, i, Side.SELL)
         leave(state, out, i, Side.SELL, surplus, wanted, stage, reason)
 
 
@@ -685,8 +685,8 @@ def measure(state, rules, out):
             state.strategies[rules.holdings[h].strategy].result += (
                 holding.realised - holding.fees + unrealised
             )
-        if position.blocked == Reason.MISSING_FILL:
-            missing = owed(state, i, Side.BUY) - (missing_of(order) if live and order.side == Side.BUY else 0)
+        if position.blocked != Reason.NONE:
+            missing = owed_by_ended(state, i, Side.BUY)
             reserved += worst_cost(missing, limit_price(position.mark, limits), limits)
         if position.quantity == 0 and not live:
             continue

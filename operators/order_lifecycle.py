@@ -6,7 +6,6 @@ Quantity does not depend on this table: it moves by execution alone, also where 
 
 import numpy as np
 
-from operators.account_state import PAST
 from operators.compiled import kernel
 from schemas.codes import ExecutionKind
 from schemas.codes import OrderEvent as E
@@ -148,21 +147,3 @@ def advance(order, event):
 def is_live(order):
     """Could this order still fill?"""
     return LIVE[order.state]
-
-
-@kernel
-def missing_of(order):
-    """Lots of an order that the venue says have traded, and whose fills have not come."""
-    return max(order.told - order.cumulative - order.busted, 0)
-
-
-@kernel
-def owed(state, i, side):
-    """Lots that the venue says have traded on `side`, whose fills have not come."""
-    order = state.orders[i]
-    lots = missing_of(order) if order.side == side else 0
-    for k in range(PAST * i, PAST * (i + 1)):
-        past = state.past[k]
-        if past.side == side:
-            lots += missing_of(past)
-    return lots

@@ -12,8 +12,9 @@ So exiting ends only when confirmed flat: whatever strategies ask for meanwhile,
 
 from operators.breakers import exit_settled
 from operators.compiled import kernel
+from operators.missing import owed
 from operators.order_lifecycle import is_live
-from schemas.codes import Intent, PositionPhase, Reason
+from schemas.codes import Intent, PositionPhase, Side
 
 
 @kernel
@@ -36,7 +37,8 @@ def settle(state, rules, out, i):
     position = state.positions[i]
     order = state.orders[i]
     live = is_live(order)
-    if position.quantity == 0 and not live and position.blocked != Reason.MISSING_FILL:
+    missing = owed(state, i, Side.BUY) + owed(state, i, Side.SELL)
+    if position.quantity == 0 and not live and missing == 0:
         if position.phase == PositionPhase.EXITING:
             exit_settled(state, rules, out, i)
         position.phase = PositionPhase.FLAT

@@ -27,7 +27,8 @@ from operators.breakers import exit_failed
 from operators.compiled import kernel, routine
 from operators.gates.size import MAX_LOTS
 from operators.halt import raise_level
-from operators.order_lifecycle import ASK, REPORT_EVENT, STALE, advance, is_live, missing_of, owed
+from operators.missing import missing_of, owed
+from operators.order_lifecycle import ASK, REPORT_EVENT, STALE, advance, is_live
 from operators.position import settle
 from schemas.codes import (
     AlertKind,

@@ -3,7 +3,8 @@ could still fill.
 """
 
 from operators.compiled import kernel
-from operators.order_lifecycle import is_live, owed
+from operators.missing import owed_by_ended
+from operators.order_lifecycle import is_live
 from schemas.codes import Reason, Side
 
 
@@ -13,7 +14,7 @@ def exposed(state, i):
     does not count as sold, and what was sold beyond the position does not count against a buy.
     """
     order = state.orders[i]
-    held = max(state.positions[i].quantity, 0)
+    held = max(state.positions[i].quantity, 0) + owed_by_ended(state, i, Side.BUY)
     if is_live(order) and order.side == Side.BUY:
         held += order.quantity - order.cumulative
     return held
@@ -28,8 +29,6 @@ def judge(state, rules, i, quantity, price):
         if other == i:
             continue
         held = exposed(state, other)
-        if state.positions[other].blocked == Reason.MISSING_FILL:
-            held += owed(state, other, Side.BUY)
         if held == 0:
             continue
         if rules.instruments[other].side != me.side:

@@ -19,7 +19,7 @@ from flows.run import run
 from schemas.config import parse_config
 
 MINUTE = 60_000_000_000
-TABLES = ("orders", "executions", "decisions", "equity")
+TABLES = ("orders", "executions", "decisions", "equity", "alerts")
 ROOT = Path(__file__).resolve().parents[2]
 SLUICE = Path(sys.executable).with_name("sluice")
 DEADLINE = 120.0
