@@ -38,7 +38,7 @@ from operators.gates.cash import limit_price, worst_cost
 from operators.gates.conflict import exposed
 from operators.gates.session import time_to_close
 from operators.missing import missing_of, owed, owed_by_ended
-from operators.order_lifecycle import ASK, advance, is_live
+from operators.order_lifecycle import advance, is_live
 from operators.position import begin_exit, settle
 from operators.reports import apply_report
 from schemas.codes import (
@@ -123,9 +123,7 @@ def apply_events(events, values, verdicts, reports, commands, first, state, rule
         decide_entries(state, rules, out)
         if out.counts[ORDERS] > sent:
             if paper:
-                for k in range(sent, out.counts[ORDERS]):
-                    paper_venue.receive(venue, terms, out.orders[k], now)
-                hear(state, rules, out, venue, terms, inbox)
+                converse(state, rules, out, venue, terms, inbox, sent)
             measure_again(state, rules, out)
         account.groups += 1
         account.capital_use += share_of(account.equity - account.cash, account.equity)
@@ -207,6 +205,32 @@ def hear(state, rules, out, venue, terms, inbox):
     """Apply what the paper venue has to say by now."""
     while paper_venue.next_report(venue, terms, state.account[0].time_ns, inbox[0]):
         apply_report(state, rules, out, inbox[0])
+
+
+@routine
+def converse(state, rules, out, venue, terms, inbox, sent):
+    """Give the paper venue the requests from row `sent` on, and apply its answers. An exit whose cancel it
+    confirms is sent anew at once: a bar is too long to wait near the close.
+    """
+    for _ in range(2):
+        first, sent = sent, out.counts[ORDERS]
+        for k in range(first, sent):
+            paper_venue.receive(venue, terms, out.orders[k], state.account[0].time_ns)
+        hear(state, rules, out, venue, terms, inbox)
+        if not waits_to_leave(state):
+            return
+        decide_exits(state, rules, out)
+
+
+@kernel
+def waits_to_leave(state):
+    """Is there an exit that we have cancelled, to send it anew?"""
+    for i in range(len(state.positions)):
+        order = state.orders[i]
+        if order.intent == Intent.EXIT and order.cancel_asked == 1 and not is_live(order):
+            if state.positions[i].quantity != 0:
+                return True
+    return False
 
 
 # --- sessions
@@ -370,11 +394,11 @@ def expect_answers(state, out, i):
         if late or stuck or order.state == OrderState.UNKNOWN:
             query(state, out, i, order)
     if position.blocked != Reason.NONE:
-        if missing_of(order) > 0 or order.query_ns == ASK:
+        if missing_of(order) > 0 or order.doubted == 1:
             query(state, out, i, order)
         for k in range(PAST * i, PAST * (i + 1)):
             past = state.past[k]
-            if past.state != OrderState.NONE and (missing_of(past) > 0 or past.query_ns == ASK):
+            if missing_of(past) > 0 or past.doubted == 1:
                 query(state, out, i, past)
 
 
@@ -385,6 +409,7 @@ def query(state, out, i, order):
     if order.query_ns > 0 and account.time_ns - order.query_ns < state.limits[0].query_ns:
         return
     order.query_ns = account.time_ns
+    order.doubted = 0
     account.queries += 1
     messages.spend(state)
     record_order(state, out, i, order, OrderKind.QUERY, order.decision)
@@ -516,13 +541,18 @@ def review_entry(state, out, i, wanted, stage, reason):
 
 @kernel
 def review_exit(state, out, i, wanted):
-    """Cancel a live exit that could sell what is not held, or whose limit the market has left behind."""
+    """Cancel a live exit that could sell what is not held, or whose limit the market has left behind: it lies
+    above the last close, or a whole bar has not filled it.
+    """
     position = state.positions[i]
     order = state.orders[i]
     held = position.quantity if order.side == Side.SELL else -position.quantity
+    waited = state.account[0].time_ns - max(order.sent_ns, position.progress_ns)
     if order.quantity - order.cumulative > held:
         send_cancel(state, out, i, Stage.LIFECYCLE, Reason.OVERSOLD, wanted)
-    elif 0 < position.mark < order.limit_price:
+    elif order.limit_price > 0 and (
+        0 < position.mark < order.limit_price or waited >= state.limits[0].interval_ns
+    ):
         send_cancel(state, out, i, Stage.LIFECYCLE, Reason.REPRICE, wanted)
 
 
@@ -607,6 +637,7 @@ def send_order(state, out, i, side, intent, quantity, limit, expires_ns, decisio
     order.sent_ns = account.time_ns
     order.asked_ns = account.time_ns
     order.query_ns = 0
+    order.doubted = 0
     order.alerted = 0
     order.absences = 0
     order.absent_ns = 0

@@ -148,6 +148,7 @@ ORDER = _fields(
     "sent_ns",
     "asked_ns",  # when the last request without an answer left, 0 none
     "query_ns",  # when it was last asked for
+    "doubted",  # 1: to be asked for, whatever its state
     "alerted",  # 1: that its answer is late
     "absences",  # answers in a row that the venue does not know it
     "absent_ns",  # time of the first of them

@@ -12,7 +12,6 @@ from schemas.codes import OrderEvent as E
 from schemas.codes import OrderState as S
 
 ILLEGAL = -1
-ASK = -1  # as the time of an order's last query: ask for it, whatever it is
 
 _ENDS = {E.CANCEL: S.CANCELLED, E.EXPIRE: S.EXPIRED}
 _FILLS = {E.FILL: S.PARTIAL, E.FILL_LAST: S.FILLED}

@@ -79,6 +79,7 @@ HOLDING = _fields(
     "live",  # orders that could still fill
     "doomed",  # fills that will be undone
     "ordered",  # 1: something was ordered this session
+    "bar_ns",  # end of the last bar that traded
     "forgotten_ns",  # the newest order that is no longer remembered: its time and attempt
     "forgotten_attempt",
 )
@@ -258,6 +259,9 @@ def trade(venue, rules, instrument, time_ns, open_price, volume):
     fill.
     """
     holding = venue.holdings[instrument]
+    if time_ns <= holding.bar_ns:
+        return  # the same bar again
+    holding.bar_ns = time_ns
     terms = rules.terms[0]
     opened_ns = time_ns - terms.interval_ns
     if holding.doomed > 0:

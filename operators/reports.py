@@ -17,7 +17,8 @@ and an alert says why.
 | fill on the other side, or of no order of ours | applied | - | WRONG_SIDE or EXTERNAL_ORDER, blocked |
 | bust | undone | - | BUST |
 | no lots, no price, no instrument | - | - | EXECUTION_REFUSED; blocked or, without instrument, halted |
-| a transition that the table does not have | - | - | ILLEGAL_TRANSITION, asked for |
+| bust of another content than its fill, or again | - | - | EXECUTION_ALTERED, blocked |
+| a transition that the table does not have | - | - | ILLEGAL_TRANSITION, blocked, asked for |
 """
 
 from operators import ledger
@@ -28,7 +29,7 @@ from operators.compiled import kernel, routine
 from operators.gates.size import MAX_LOTS
 from operators.halt import raise_level
 from operators.missing import missing_of, owed
-from operators.order_lifecycle import ASK, REPORT_EVENT, STALE, advance, is_live
+from operators.order_lifecycle import REPORT_EVENT, STALE, advance, is_live
 from operators.position import settle
 from schemas.codes import (
     AlertKind,
@@ -45,7 +46,7 @@ from schemas.records import MAX_MICRO
 NO_STRATEGY = -1
 CASH_TOLERANCE = 10_000  # a hundredth of the currency
 HASH_FACTOR, HASH_PRIME = 1_000_003, 2_147_483_647
-ANY_CONTENT = -1  # of an execution that was undone before it came
+UNDONE = -1  # in the place of its content: a bust has undone this execution, perhaps before it came
 
 
 @routine
@@ -63,15 +64,20 @@ def apply_report(state, rules, out, report):
         raise_level(state, out, HaltLevel.HALTED)
         return
     if kind == ExecutionKind.FEE:
-        if is_new(state, out, report):
+        if report.execution_id < 0 or not is_payable(account, report.fee):
+            refuse(state, out, report)
+        elif is_new(state, out, report):
             account.cash -= report.fee
             account.fees += report.fee
             record_execution(state, out, report, 0, 0, 0)
         return
     if kind == ExecutionKind.POSITION:
         reconcile_position(state, out, report)
+    elif report.cumulative < 0 or report.cumulative > MAX_LOTS:
+        refuse(state, out, report)
+        block(state, i, Reason.BLOCKED)
     elif kind == ExecutionKind.FILL or kind == ExecutionKind.BUST:
-        if not is_possible(report):
+        if not is_possible(account, report):
             refuse(state, out, report)
             block(state, i, Reason.BLOCKED)
         elif is_new(state, out, report):
@@ -107,12 +113,14 @@ def is_named(order, report):
 
 
 @kernel
-def content_hash(report):
-    """Of everything a fill says, modulo a prime below 2**31, so that no product overflows."""
+def content_hash(report, kind, reference_id):
+    """Of everything a fill says, modulo a prime below 2**31, so that no product overflows. `kind` and
+    `reference_id` are the report's own, or those of the fill that a bust undoes.
+    """
     total = 0
     for word in (
-        report.kind,
-        report.reference_id,
+        kind,
+        reference_id,
         report.instrument,
         report.order_ns,
         report.intent,
@@ -152,29 +160,41 @@ def is_new(state, out, report):
     applied, and alerts.
     """
     found = place_of(state, report.execution_id)
-    hashed = content_hash(report)
+    hashed = content_hash(report, report.kind, report.reference_id)
     if found < 0:
         remember(state, report.execution_id, hashed)
         return True
     state.account[0].repeated_reports += 1
-    if state.seen_hash[found] != hashed and state.seen_hash[found] != ANY_CONTENT:
-        i = report.instrument
-        altered = AlertKind.EXECUTION_ALTERED
-        record_alert(state, out, altered, NO_BREAKER, i, NO_STRATEGY, report.execution_id, 0)
-        if 0 <= i < len(state.positions):
-            block(state, i, Reason.BLOCKED)
+    if state.seen_hash[found] != hashed and state.seen_hash[found] != UNDONE:
+        alter(state, out, report)
     return False
 
 
 @kernel
-def is_possible(report):
+def alter(state, out, report):
+    """An execution says something else than before: it is not applied."""
+    i = report.instrument
+    altered = AlertKind.EXECUTION_ALTERED
+    record_alert(state, out, altered, NO_BREAKER, i, NO_STRATEGY, report.execution_id, 0)
+    if i >= 0:
+        block(state, i, Reason.BLOCKED)
+
+
+@kernel
+def is_payable(account, amount):
+    """Does the ledger hold it? Its sums stay far from the end of 63 bits."""
+    return abs(account.cash) < 3 * MAX_MICRO and -MAX_MICRO < amount < MAX_MICRO
+
+
+@kernel
+def is_possible(account, report):
     """Could this fill be one? Its lots, price and fee within what the ledger can hold."""
     return (
         report.execution_id >= 0
         and 0 < report.quantity <= MAX_LOTS
         and 0 < report.price < MAX_MICRO
         and report.price < MAX_MICRO // report.quantity
-        and -MAX_MICRO < report.fee < MAX_MICRO
+        and is_payable(account, report.fee)
         and (report.side == Side.BUY or report.side == Side.SELL)
     )
 
@@ -268,15 +288,22 @@ def book(state, rules, out, report, strategy, cumulative, leaves, late):
 
 @routine
 def apply_bust(state, rules, out, report):
-    """An earlier fill is undone: the opposite is booked at the same price, its fee comes back. A fill that
-    has not come yet is not booked at all, now or when it comes.
+    """An earlier fill is undone, once: the opposite is booked at the same price, its fee comes back. A fill
+    that has not come yet is not booked at all, now or when it comes. A bust that does not fit its fill is not
+    applied.
     """
     i = report.instrument
+    fill = place_of(state, report.reference_id)
+    came = fill >= 0
+    if came:
+        if state.seen_hash[fill] != content_hash(report, ExecutionKind.FILL, 0):
+            alter(state, out, report)
+            return
+        state.seen_hash[fill] = UNDONE
+    else:
+        remember(state, report.reference_id, UNDONE)
     state.account[0].busts += 1
     contradict(state, out, i, AlertKind.BUST, report.quantity, report.reference_id)
-    came = place_of(state, report.reference_id) >= 0
-    if not came:
-        remember(state, report.reference_id, ANY_CONTENT)
     if is_named(state.orders[i], report):
         undo(state, rules, out, report, state.orders[i], came)
         return
@@ -344,13 +371,10 @@ def move_on(state, rules, out, report, order):
     event = REPORT_EVENT[kind]
     if kind == ExecutionKind.ABSENT:
         prove_absence(state, out, i, order)
-    elif STALE[order.state, kind]:
+    elif STALE[order.state, kind] or (order.state == OrderState.FILLED and order.busted > 0):
         account.repeated_reports += 1
     elif not advance(order, event):
-        account.illegal_transitions += 1
-        order.query_ns = 0
-        alert = AlertKind.ILLEGAL_TRANSITION
-        record_alert(state, out, alert, NO_BREAKER, i, order.strategy, order.state, event)
+        record_illegal(state, out, i, order, event)
     elif kind == ExecutionKind.LOST:
         order.query_ns = account.time_ns
         unknown = AlertKind.UNKNOWN_OUTCOME
@@ -365,6 +389,16 @@ def move_on(state, rules, out, report, order):
         if order.intent == Intent.EXIT and order.cancel_asked == 0 and leaves > 0:
             exit_failed(state, rules, out, i)
     follow_told(state, out, i, order)
+
+
+@routine
+def record_illegal(state, out, i, order, event):
+    """A report that the table has no transition for: the life does not move, the order is asked for."""
+    state.account[0].illegal_transitions += 1
+    order.doubted = 1
+    block(state, i, Reason.BLOCKED)
+    alert = AlertKind.ILLEGAL_TRANSITION
+    record_alert(state, out, alert, NO_BREAKER, i, order.strategy, order.state, event)
 
 
 @kernel
@@ -392,18 +426,22 @@ def prove_absence(state, out, i, order):
         advance(order, OrderEvent.LOSE)
     if order.state != OrderState.UNKNOWN:
         if is_live(order):
-            account.illegal_transitions += 1
-            alert = AlertKind.ILLEGAL_TRANSITION
-            record_alert(state, out, alert, NO_BREAKER, i, order.strategy, order.state, OrderEvent.LOSE)
+            record_illegal(state, out, i, order, OrderEvent.LOSE)
         return
     if order.absences == 0:
         order.absent_ns = account.time_ns
     order.absences += 1
     long_enough = account.time_ns - order.absent_ns >= limits.absence_ns
-    if order.absences >= limits.absence_answers and long_enough and order.cumulative == 0:
+    if order.absences < limits.absence_answers or not long_enough:
+        return
+    if order.cumulative == 0:
         advance(order, OrderEvent.REJECT)
         proven = AlertKind.ABSENCE_PROVEN
         record_alert(state, out, proven, NO_BREAKER, i, order.strategy, order.absences, order.order_ns)
+    else:
+        advance(order, OrderEvent.CANCEL)
+        contradict(state, out, i, AlertKind.CONTRADICTION, order.cumulative, order.quantity)
+        block(state, i, Reason.BLOCKED)
 
 
 @kernel
@@ -440,15 +478,15 @@ def reconcile_position(state, out, report):
         return
     differs(state, out, i, report.quantity, position.quantity)
     block(state, i, Reason.BLOCKED)
-    order.query_ns = ASK
+    order.doubted = 1 if order.state != OrderState.NONE else 0
     for k in range(PAST * i, PAST * (i + 1)):
-        state.past[k].query_ns = ASK
+        state.past[k].doubted = 1 if state.past[k].state != OrderState.NONE else 0
 
 
 @routine
 def reconcile_cash(state, out, report):
     account = state.account[0]
-    if abs(report.price - account.cash) > CASH_TOLERANCE:
+    if not account.cash - CASH_TOLERANCE <= report.price <= account.cash + CASH_TOLERANCE:
         differs(state, out, -1, report.price, account.cash)
 
 

@@ -27,7 +27,6 @@ from account_fixtures import (
     journal,
     make_config,
     make_sessions,
-    minutes,
     money,
     report,
     strategy,
@@ -135,7 +134,9 @@ MACHINE_DAYS = (flips, feed_dies, feed_is_slow)
 
 
 def told_by_machine(day: Callable[[], tuple[Any, list[Row]]]) -> Told:
-    """The day in three pieces; after each the state is dumped and loaded, and the piece is read again."""
+    """The day in three pieces. After each the process is another one with the state of that before; the second
+    begins to read where the day does, the third where the second has ended.
+    """
     config, rows = day()
     sessions = make_sessions(30)
     rules = account_rules(config, sessions, paper=True)
@@ -145,8 +146,8 @@ def told_by_machine(day: Callable[[], tuple[Any, list[Row]]]) -> Told:
     marks = [starts[len(times) * k // 3] for k in range(4)]
     machine = Account(config, rules)
     parts: list[AccountBatch] = []
-    for k in range(3):
-        first, last = marks[max(k - 1, 0)], marks[k + 1]
+    for k, begin in enumerate((0, 0, 2)):
+        first, last = marks[begin], marks[k + 1]
         piece = (events[first:last], values[first:last], verdicts[first:last], reports, commands)
         try:
             parts += machine.step(JournalBatch(first, *piece, k == 2))
@@ -283,17 +284,16 @@ def many_messages(desk: Venue) -> None:
     """A flatten when all messages of the minute are used."""
     desk.enter()
     desk.command(ControlAction.FLATTEN)
-    desk.wait(1)
-    if desk.position() != 0:
-        desk.fill_all()
+    desk.wait(60)
+    desk.fill_all()
 
 
 def loses(desk: Venue) -> None:
     """A position loses more than the day may."""
     desk.enter()
     for minute in range(2, 6):
-        price = money(100 - 5 * minute)
-        desk.bars(minute, BULL, price=lambda i, m, p=price: (p, p))
+        prices = (money(100 - 5 * minute),) * 2
+        desk.bars(minute, BULL, price=lambda *_, prices=prices: prices)
     desk.fill_all()
 
 

@@ -55,6 +55,7 @@ class Place:
         order: OrderState = OrderState.NONE,
         intent: Intent = Intent.ENTRY,
         blocked: Reason = Reason.NONE,
+        missing: int = 0,
     ):
         config = make_config()
         self.rules = account_rules(config, make_sessions(60), paper=False)
@@ -64,6 +65,7 @@ class Place:
         self.row.phase, self.row.quantity, self.row.blocked = phase, quantity, blocked
         self.order = self.state.orders[QQQ]
         self.order.state, self.order.intent, self.order.quantity = order, intent, 10
+        self.state.past[0].state, self.state.past[0].told = OrderState.CANCELLED, missing
         self.state.account[0].time_ns = at(0, 7)
 
     def settled(self) -> PositionPhase:
@@ -102,19 +104,25 @@ def test_flat_when_nothing_is_held_and_nothing_is_live(
 
 
 @pytest.mark.parametrize("phase", [ENTERING, OPEN])
-def test_not_flat_while_a_fill_is_missing(phase: PositionPhase) -> None:
-    assert Place(phase, 0, OrderState.CANCELLED, blocked=Reason.MISSING_FILL).settled() == OPEN
+@pytest.mark.parametrize("blocked", [Reason.BLOCKED, Reason.MISSING_FILL])
+def test_not_flat_while_a_fill_is_missing(phase: PositionPhase, blocked: Reason) -> None:
+    assert Place(phase, 0, OrderState.CANCELLED, blocked=blocked, missing=3).settled() == OPEN
+
+
+def test_flat_once_somebody_has_settled_the_fill_that_is_missing() -> None:
+    assert Place(EXITING, 0, OrderState.CANCELLED, missing=3).settled() == FLAT
 
 
 @pytest.mark.parametrize("quantity", [0, 5, -5])
 @pytest.mark.parametrize("order", list(OrderState))
 @pytest.mark.parametrize("intent", list(Intent))
-@pytest.mark.parametrize("blocked", [Reason.NONE, Reason.BLOCKED, Reason.MISSING_FILL])
+@pytest.mark.parametrize("missing", [0, 3])
 def test_exiting_ends_only_when_confirmed_flat(
-    quantity: int, order: OrderState, intent: Intent, blocked: Reason
+    quantity: int, order: OrderState, intent: Intent, missing: int
 ) -> None:
-    flat = quantity == 0 and order in OVER and blocked != Reason.MISSING_FILL
-    assert Place(EXITING, quantity, order, intent, blocked).settled() == (FLAT if flat else EXITING)
+    flat = quantity == 0 and order in OVER and missing == 0
+    place = Place(EXITING, quantity, order, intent, Reason.MISSING_FILL if missing else Reason.NONE, missing)
+    assert place.settled() == (FLAT if flat else EXITING)
 
 
 @pytest.mark.parametrize("phase", [FLAT, ENTERING, OPEN])
