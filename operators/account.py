@@ -239,6 +239,8 @@ def waits_to_leave(state):
 @kernel
 def holds_anything(state):
     """Is anything held or live, or to be settled?"""
+    if state.account[0].doubts == 1:
+        return True
     for i in range(len(state.positions)):
         position = state.positions[i]
         if position.phase != PositionPhase.FLAT or position.blocked != Reason.NONE:
@@ -373,7 +375,7 @@ def judge_breakers(state, rules, out):
 
 
 @kernel
-def expect_answers(state, out, i):
+def expect_answers(state, out, i, doubts):
     """Requests whose answer is late have an unknown outcome, and what is unknown is asked for."""
     account = state.account[0]
     limits = state.limits[0]
@@ -393,13 +395,19 @@ def expect_answers(state, out, i):
         stuck = order.intent == Intent.EXIT and now - position.progress_ns > limits.no_progress_ns
         if late or stuck or order.state == OrderState.UNKNOWN:
             query(state, out, i, order)
-    if position.blocked != Reason.NONE:
-        if missing_of(order) > 0 or order.doubted == 1:
-            query(state, out, i, order)
+    if position.blocked != Reason.NONE or doubts:
+        settle_order(state, out, i, order)
         for k in range(PAST * i, PAST * (i + 1)):
-            past = state.past[k]
-            if missing_of(past) > 0 or past.doubted == 1:
-                query(state, out, i, past)
+            settle_order(state, out, i, state.past[k])
+
+
+@kernel
+def settle_order(state, out, i, order):
+    """Ask for an order with a missing fill, or one that is doubted."""
+    if missing_of(order) > 0 or order.doubted == 1:
+        query(state, out, i, order)
+    if order.doubted == 1:
+        state.account[0].doubts = 1  # it was asked for a moment ago
 
 
 @routine
@@ -443,8 +451,10 @@ def desired(state, rules, i):
 @routine
 def decide_exits(state, rules, out):
     """Reductions, and cancels of what is no longer wanted. Nothing refuses them."""
+    doubts = state.account[0].doubts == 1
+    state.account[0].doubts = 0
     for i in range(len(state.positions)):
-        expect_answers(state, out, i)
+        expect_answers(state, out, i, doubts)
     for i in range(len(state.positions)):
         decide_exit(state, rules, out, i)
 

@@ -67,6 +67,7 @@ ACCOUNT = _fields(
     "execution_number",  # of the next execution
     "seen_next",
     "newest_execution",  # highest execution id so far
+    "doubts",  # 1: some order is doubted
     "cash_denied",  # 1 from a contradiction of the venue until cash covers all open buys
     "overflow",  # rows that did not fit an output: a bound was reached, the run stops
     # counters

@@ -18,7 +18,7 @@ and an alert says why.
 | bust | undone | - | BUST |
 | no lots, no price, no instrument | - | - | EXECUTION_REFUSED; blocked or, without instrument, halted |
 | bust of another content than its fill, or again | - | - | EXECUTION_ALTERED, blocked |
-| a transition that the table does not have | - | - | ILLEGAL_TRANSITION, blocked, asked for |
+| a transition that the table does not have | - | - | ILLEGAL_TRANSITION, asked for |
 """
 
 from operators import ledger
@@ -396,7 +396,7 @@ def record_illegal(state, out, i, order, event):
     """A report that the table has no transition for: the life does not move, the order is asked for."""
     state.account[0].illegal_transitions += 1
     order.doubted = 1
-    block(state, i, Reason.BLOCKED)
+    state.account[0].doubts = 1
     alert = AlertKind.ILLEGAL_TRANSITION
     record_alert(state, out, alert, NO_BREAKER, i, order.strategy, order.state, event)
 
@@ -478,6 +478,7 @@ def reconcile_position(state, out, report):
         return
     differs(state, out, i, report.quantity, position.quantity)
     block(state, i, Reason.BLOCKED)
+    state.account[0].doubts = 1
     order.doubted = 1 if order.state != OrderState.NONE else 0
     for k in range(PAST * i, PAST * (i + 1)):
         state.past[k].doubted = 1 if state.past[k].state != OrderState.NONE else 0

@@ -397,7 +397,7 @@ def is_first(shadow, report):
 
 
 @routine
-def observe_report(shadow, state, out, report):
+def observe_report(shadow, rules, out, report):
     """One report as the account got it."""
     book = shadow.book[0]
     book.reports += 1
@@ -415,7 +415,7 @@ def observe_report(shadow, state, out, report):
     elif i < 0 or i >= len(shadow.lines):
         shadow.expected[AlertKind.EXECUTION_REFUSED] += 1
     elif kind == ExecutionKind.POSITION:
-        observe_position(shadow, state, report)
+        observe_position(shadow, report)
     elif kind == ExecutionKind.FILL or kind == ExecutionKind.BUST:
         shadow.lines[i].touched = 1
         if report.quantity <= 0 or report.price <= 0:
@@ -428,7 +428,7 @@ def observe_report(shadow, state, out, report):
                 expect_execution(shadow, out, report, 1)
     else:
         shadow.lines[i].touched = 1
-        observe_status(shadow, report)
+        observe_status(shadow, rules, out, report)
     if 0 <= i < len(shadow.lines):
         see_flat(shadow, i)
 
@@ -565,7 +565,7 @@ def end_order(order, kind):
 
 
 @routine
-def observe_status(shadow, report):
+def observe_status(shadow, rules, out, report):
     """A report that says where an order stands."""
     book = shadow.book[0]
     i = report.instrument
@@ -582,6 +582,7 @@ def observe_status(shadow, report):
         if order.absences == 0:
             order.absent_ns = book.time_ns
         order.absences += 1
+        prove_absence(shadow, rules, out, order)
         settle_owed(shadow, order)
         return
     order.absences = 0
@@ -602,7 +603,26 @@ def observe_status(shadow, report):
 
 
 @kernel
-def observe_position(shadow, state, report):
+def prove_absence(shadow, rules, out, order):
+    """Does the account take this answer as proof that the order never arrived? Then it must be one."""
+    book = shadow.book[0]
+    limits = rules.limits[0]
+    proof = (
+        order.ended == LIVE
+        and order.absences >= limits.absence_answers
+        and book.time_ns - order.absent_ns >= limits.absence_ns
+        and order.cumulative == 0
+    )
+    if not proof:
+        return
+    for k in range(shadow.first[4], out.counts[4]):
+        alert = out.alerts[k]
+        if alert.kind == AlertKind.ABSENCE_PROVEN and alert.instrument == order.instrument:
+            end_order(order, ExecutionKind.REJECTED)
+
+
+@kernel
+def observe_position(shadow, report):
     """The venue's statement of one instrument."""
     book = shadow.book[0]
     i = report.instrument
@@ -773,7 +793,7 @@ def observe_request(shadow, order, row):
 
 
 @routine
-def observe_alert(shadow, rules, alert):
+def observe_alert(shadow, alert):
     """One alert as it left."""
     book = shadow.book[0]
     shadow.made[alert.kind] += 1
@@ -788,17 +808,7 @@ def observe_alert(shadow, rules, alert):
         order.alerted = 1
         order.ever_alerted = 1
     elif alert.kind == AlertKind.ABSENCE_PROVEN:
-        limits = rules.limits[0]
-        proven = (
-            order.order_ns == alert.limit
-            and order.absences >= limits.absence_answers
-            and book.time_ns - order.absent_ns >= limits.absence_ns
-            and order.cumulative == 0
-        )
-        ask(shadow, Statement.O5, proven, alert.instrument, order.absences, limits.absence_answers)
-        end_order(order, ExecutionKind.REJECTED)
-        settle_owed(shadow, order)
-        see_flat(shadow, alert.instrument)
+        ask(shadow, Statement.O5, order.ended != LIVE, alert.instrument, order.absences, alert.observed)
 
 
 @kernel

@@ -112,13 +112,13 @@ def end_event(shadow, state, rules, out, events, reports, commands, first, last)
                 line.mark = event.close
                 book.news += 1
         elif event.kind == EventKind.EXECUTION:
-            observe_report(shadow, state, out, reports[event.detail])
+            observe_report(shadow, rules, out, reports[event.detail])
         elif event.kind == EventKind.CONTROL:
             observe_command(shadow, out, commands[event.detail])
         else:
             book.ticks += 1
     for row in range(shadow.first[ALERTS], out.counts[ALERTS]):
-        observe_alert(shadow, rules, out.alerts[row])
+        observe_alert(shadow, out.alerts[row])
     for row in range(shadow.first[ORDERS], out.counts[ORDERS]):
         check_may_open(shadow, state, rules, out.orders[row])
         observe_order(shadow, out.orders[row])
@@ -128,6 +128,7 @@ def end_event(shadow, state, rules, out, events, reports, commands, first, last)
     check_alerts(shadow)
     check_ledger(shadow, state, rules)
     check_cash(shadow)
+    check_families(shadow, rules)
     for i in range(len(shadow.lines)):
         check_line(shadow, state, rules, i, decided)
     check_level(shadow, state)
@@ -357,7 +358,6 @@ def exposure(shadow, i):
 
 @routine
 def check_line(shadow, state, rules, i, decided):
-    check_sides(shadow, rules, i)
     line = shadow.lines[i]
     check_short(shadow, i)
     if line.last_order == NONE:
@@ -383,30 +383,32 @@ def check_line(shadow, state, rules, i, decided):
 
 
 @kernel
-def check_sides(shadow, rules, i):
-    """P2: this instrument beside those on the other side of its family."""
-    me = rules.instruments[i]
-    if me.side <= 0:
-        return
-    line = shadow.lines[i]
-    mine = exposure(shadow, i)
-    clean = True
-    for m in range(me.first_member, me.last_member):
-        other = rules.members[m]
-        if rules.instruments[other].side >= 0:
-            continue
-        theirs = exposure(shadow, other)
-        excused = line.side_excused + shadow.lines[other].side_excused > 0
-        if mine > 0 and theirs > 0:
-            clean = False
-            require(shadow, Statement.P2, excused, i, mine, theirs)
-        elif theirs == 0 or mine == 0:
-            if mine + theirs > 0:
-                ask(shadow, Statement.P2, True, i, mine, theirs)
-    if clean:
-        line.side_excused = 0
-        for m in range(me.first_member, me.last_member):
-            shadow.lines[rules.members[m]].side_excused = 0
+def check_families(shadow, rules):
+    """P2: the two sides of each family."""
+    for f in range(len(rules.families)):
+        conflict = False
+        for i in range(len(shadow.lines)):
+            me = rules.instruments[i]
+            if me.family == f and me.side > 0:
+                for m in range(me.first_member, me.last_member):
+                    if rules.instruments[rules.members[m]].side < 0:
+                        conflict |= check_sides(shadow, i, rules.members[m])
+        if not conflict:
+            for i in range(len(shadow.lines)):
+                if rules.instruments[i].family == f:
+                    shadow.lines[i].side_excused = 0
+
+
+@kernel
+def check_sides(shadow, bull, bear):
+    """Are both held, or could they be?"""
+    first, second = exposure(shadow, bull), exposure(shadow, bear)
+    if first + second == 0:
+        return False
+    excused = shadow.lines[bull].side_excused + shadow.lines[bear].side_excused > 0
+    alone = first == 0 or second == 0
+    ask(shadow, Statement.P2, alone or excused, bull, first, second)
+    return not alone
 
 
 @kernel
