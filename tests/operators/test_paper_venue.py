@@ -937,7 +937,17 @@ def test_a_bust_undoes_a_fill_once() -> None:
         kind=K.BUST, time_ns=(minute - 1) * MINUTE, execution_id=2, reference_id=1, cumulative=0
     )
     assert (desk.cash, desk.holding()) == (money(10_000), 0)
-    assert desk.send(QUERY, order(), 40) == [fill, bust], "a query brings both back"
+    *both, end = desk.send(QUERY, order(), 40)
+    assert both == [fill, bust], "a query brings both back"
+    assert (end.kind, end.cumulative) == (K.CANCELLED, 0), "and says that it is over, with nothing filled"
+
+
+def test_a_bar_trades_once() -> None:
+    desk = Desk()
+    desk.send(NEW, order(), 0)
+    assert kinds(desk.bar(1, volume=50)) == [K.FILL]
+    assert desk.bar(1, volume=50) == []
+    assert kinds(desk.bar(2, volume=50)) == [K.FILL]
 
 
 def test_a_working_order_fills_again_what_was_undone() -> None:
