@@ -46,6 +46,7 @@ from schemas.records import MAX_MICRO
 NO_STRATEGY = -1
 CASH_TOLERANCE = 10_000  # a hundredth of the currency
 HASH_FACTOR, HASH_PRIME = 1_000_003, 2_147_483_647
+FILL = int(ExecutionKind.FILL)  # content_hash takes plain numbers
 UNDONE = -1  # in the place of its content: a bust has undone this execution, perhaps before it came
 
 
@@ -113,14 +114,12 @@ def is_named(order, report):
 
 
 @kernel
-def content_hash(report, kind, reference_id):
-    """Of everything a fill says, modulo a prime below 2**31, so that no product overflows. `kind` and
-    `reference_id` are the report's own, or those of the fill that a bust undoes.
+def fill_hash(report):
+    """Of everything a fill says, modulo a prime below 2**31, so that no product overflows; of a bust, that of
+    the fill it undoes.
     """
     total = 0
     for word in (
-        kind,
-        reference_id,
         report.instrument,
         report.order_ns,
         report.intent,
@@ -131,6 +130,16 @@ def content_hash(report, kind, reference_id):
         report.fee,
     ):
         total = (total * HASH_FACTOR + word % HASH_PRIME) % HASH_PRIME
+    return total
+
+
+@kernel
+def content_hash(report):
+    """Of everything an execution says."""
+    total = fill_hash(report)
+    if report.kind != ExecutionKind.FILL:
+        total = (total * HASH_FACTOR + report.kind) % HASH_PRIME
+        total = (total * HASH_FACTOR + report.reference_id % HASH_PRIME) % HASH_PRIME
     return total
 
 
@@ -160,7 +169,7 @@ def is_new(state, out, report):
     applied, and alerts.
     """
     found = place_of(state, report.execution_id)
-    hashed = content_hash(report, report.kind, report.reference_id)
+    hashed = content_hash(report)
     if found < 0:
         remember(state, report.execution_id, hashed)
         return True
@@ -296,7 +305,7 @@ def apply_bust(state, rules, out, report):
     fill = place_of(state, report.reference_id)
     came = fill >= 0
     if came:
-        if state.seen_hash[fill] != content_hash(report, ExecutionKind.FILL, 0):
+        if state.seen_hash[fill] != content_hash(report, FILL, 0):
             alter(state, out, report)
             return
         state.seen_hash[fill] = UNDONE

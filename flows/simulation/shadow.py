@@ -88,6 +88,7 @@ def _fields(*names: str, **arrays: int) -> np.dtype[Any]:
 
 
 NONE = -1
+UNDONE = -2  # kind of a fill that is undone: its id says nothing more
 LIVE = 0  # `ended` of an order that could still fill; else the report that ended it, plus one
 PLAIN_ALERTS = (
     AlertKind.LATE_FILL,
@@ -359,10 +360,14 @@ def place_of(shadow, execution_id):
 
 @kernel
 def is_same(a, b):
+    return a.kind == b.kind and a.reference_id == b.reference_id and is_like(a, b)
+
+
+@kernel
+def is_like(a, b):
+    """The same lots of the same order."""
     return (
-        a.kind == b.kind
-        and a.reference_id == b.reference_id
-        and a.instrument == b.instrument
+        a.instrument == b.instrument
         and a.order_ns == b.order_ns
         and a.intent == b.intent
         and a.attempt == b.attempt
@@ -385,12 +390,17 @@ def is_first(shadow, report):
         return True
     book.repeated += 1
     known = shadow.executions[shadow.places[k] - 1]
-    if known.kind != NONE and not is_same(known, report):
-        book.altered += 1
-        shadow.expected[AlertKind.EXECUTION_ALTERED] += 1
-        if 0 <= report.instrument < len(shadow.lines):
-            shadow.lines[report.instrument].unsettled = 1
+    if known.kind != UNDONE and not is_same(known, report):
+        expect_altered(shadow, report.instrument)
     return False
+
+
+@kernel
+def expect_altered(shadow, i):
+    shadow.book[0].altered += 1
+    shadow.expected[AlertKind.EXECUTION_ALTERED] += 1
+    if 0 <= i < len(shadow.lines):
+        shadow.lines[i].unsettled = 1
 
 
 # --- reports
@@ -531,20 +541,27 @@ def observe_fill(shadow, report):
 
 @routine
 def observe_bust(shadow, report):
-    """Undo a fill. False where it had not come: it never counts, and its id is taken."""
+    """Undo a fill. False where it had not come: it never counts, and its id is taken. One that is undone
+    already, or was another, must alert.
+    """
     book = shadow.book[0]
     i = report.instrument
-    contradict(shadow, i, AlertKind.BUST)
     place = place_of(shadow, report.reference_id)
     came = shadow.places[place] != 0
     if came:
+        fill = shadow.executions[shadow.places[place] - 1]
+        if fill.kind != ExecutionKind.FILL or not is_like(fill, report):
+            expect_altered(shadow, i)
+            return False
+        fill.kind = UNDONE
         move(shadow, report, -1)
     else:
         undone = shadow.executions[book.ids]
         undone.execution_id = report.reference_id
-        undone.kind = NONE
+        undone.kind = UNDONE
         book.ids += 1
         shadow.places[place] = book.ids
+    contradict(shadow, i, AlertKind.BUST)
     k = find_order(shadow, i, report.order_ns, report.intent, report.attempt)
     if k != NONE:
         order = shadow.orders[k]

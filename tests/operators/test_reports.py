@@ -35,6 +35,7 @@ from schemas.codes import (
     Breaker,
     HaltLevel,
     Intent,
+    OrderEvent,
     OrderKind,
     OrderState,
     Outcome,
@@ -403,7 +404,7 @@ def test_what_may_be_sold_already_is_not_sold_again_where_more_is_wrong() -> Non
 def test_fills_missing_of_two_orders_are_both_waited_for() -> None:
     desk, order = leaving()
     entry = desk.sent()[0]
-    desk.hear(report(Kind.ACCEPTED, order), report(Kind.CANCELLED, entry, cumulative=55))
+    desk.hear(report(Kind.ACCEPTED, order), report(Kind.ACCEPTED, entry, cumulative=55))
     desk.hear(desk.fill(order, 10, cumulative=20))
     desk.wait(10)
     asked = [o for o in desk.player.orders if o.kind == OrderKind.QUERY and o.time_ns == desk.now]
@@ -679,10 +680,6 @@ def test_a_report_of_no_instrument_halts_the_account(instrument: int, kind: Kind
     assert (position(desk), desk.player.account.level) == (50, HaltLevel.HALTED)
 
 
-OVERFLOW = pytest.mark.xfail(reason="not every number of a report is checked")
-
-
-@OVERFLOW
 @pytest.mark.parametrize("fields", [{"fee": MAX_INT}, {"fee": -MAX_INT}, {"execution_id": -1}], ids=str)
 def test_an_impossible_charge_is_refused(fields: dict[str, int]) -> None:
     desk, _ = holding()
@@ -693,23 +690,63 @@ def test_an_impossible_charge_is_refused(fields: dict[str, int]) -> None:
     assert desk.alerts[0].kind == AlertKind.EXECUTION_REFUSED
 
 
-@OVERFLOW
 def test_an_impossible_statement_of_cash_differs_and_nothing_else() -> None:
     desk, _ = holding()
     desk.hear(report(Kind.CASH, price=-MAX_INT))
     assert desk.alerts == [Said(AlertKind.RECONCILIATION, -MAX_INT, money(5000))]
 
 
-@OVERFLOW
 def test_no_number_of_large_executions_overflows_the_ledger() -> None:
     desk, order = holding()
     for _ in range(20):
         large = desk.fill(order, MAX_LOTS, attempt=9)
         large.price = MAX_MICRO // MAX_LOTS - 1
         desk.hear(large)
+    assert AlertKind.EXECUTION_REFUSED in [a.kind for a in desk.alerts]
 
 
-@OVERFLOW
+DEAR = money(1_000_000)  # the highest price of the tests' configuration
+
+
+def dear() -> tuple[Desk, Any]:
+    """An entry of 450 lots of an instrument as dear as can be."""
+    most = {"account__cash": 900_000_000, "gates__size__max_position_value": 900_000_000}
+    desk = Desk.of(**most)
+    desk.bars(1, BULL, price=lambda *_: (DEAR, DEAR))
+    assert desk.order().quantity == 450
+    return desk, desk.order()
+
+
+TOO_LARGE = pytest.mark.xfail(reason="lots are checked apart from the price at which they are valued")
+
+
+@TOO_LARGE
+def test_no_lots_are_too_many_to_be_valued() -> None:
+    desk, order = dear()
+    absurd = desk.fill(order, MAX_LOTS, attempt=9)
+    absurd.price = 1
+    desk.hear(absurd)
+    assert [a.kind for a in desk.alerts] == [AlertKind.EXECUTION_REFUSED]
+
+
+@TOO_LARGE
+def test_no_lots_that_are_missing_are_too_many_to_be_valued() -> None:
+    desk, order = dear()
+    desk.hear(report(Kind.CANCELLED, order, cumulative=MAX_LOTS))
+    desk.wait(60)
+    assert AlertKind.EXECUTION_REFUSED in [a.kind for a in desk.alerts]
+
+
+@TOO_LARGE
+def test_fees_that_pay_for_large_executions_do_not_overflow() -> None:
+    desk, order = working()
+    for _ in range(20):
+        large = desk.fill(order, MAX_LOTS, attempt=9, fee=1 - MAX_MICRO)
+        large.price = MAX_MICRO // MAX_LOTS - 1
+        desk.hear(large)
+    assert AlertKind.EXECUTION_REFUSED in [a.kind for a in desk.alerts]
+
+
 @pytest.mark.parametrize("cumulative", [MAX_INT, MAX_LOTS + 1, -1, -MAX_INT])
 @pytest.mark.parametrize("kind", [Kind.ACCEPTED, Kind.CANCELLED, Kind.FILL])
 def test_an_impossible_cumulative_is_refused(kind: Kind, cumulative: int) -> None:
@@ -721,7 +758,6 @@ def test_an_impossible_cumulative_is_refused(kind: Kind, cumulative: int) -> Non
     assert (desk.blocked(), position(desk)) == (BLOCKED, 0)
 
 
-@OVERFLOW
 def test_impossible_cumulatives_of_several_orders_are_refused() -> None:
     desk, first = working()
     desk.hear(report(Kind.CANCELLED, first))
@@ -814,10 +850,6 @@ def test_a_bust_of_what_never_came_and_is_not_ours_changes_nothing() -> None:
     assert (position(desk, TQQQ), len(rows(desk))) == (0, 1)
 
 
-UNDONE = pytest.mark.xfail(reason="a bust is not compared with the fill that it undoes")
-
-
-@UNDONE
 def test_a_fill_is_undone_once() -> None:
     desk, order = working()
     fill = desk.fill(order, 20, cumulative=20)
@@ -826,7 +858,6 @@ def test_a_fill_is_undone_once() -> None:
     assert (position(desk), cash(desk)) == (0, START)
 
 
-@UNDONE
 @pytest.mark.parametrize(
     "other", [{"quantity": 30}, {"price": money(90)}, {"fee": 5}, {"side": SELL}], ids=str
 )
@@ -1037,9 +1068,6 @@ def test_an_order_that_has_filled_is_never_proven_absent() -> None:
     assert AlertKind.ABSENCE_PROVEN not in [a.kind for a in desk.alerts]
 
 
-@pytest.mark.xfail(
-    reason="an order with a fill that the venue does not know stays unknown, and blocks, for ever"
-)
 def test_what_an_absent_order_has_bought_can_be_sold() -> None:
     desk, order = working()
     desk.hear(desk.fill(order, 20, cumulative=20))
@@ -1050,11 +1078,12 @@ def test_what_an_absent_order_has_bought_can_be_sold() -> None:
     assert sales(desk) == [(SELL, 20, money(98))]
 
 
-def test_absence_of_a_working_order_is_a_contradiction_in_its_life() -> None:
-    desk, order = working()
+def test_the_absence_of_a_working_order_is_illegal() -> None:
+    desk, order = leaving()
+    desk.hear(report(Kind.ACCEPTED, order))
     desk.hear(report(Kind.ABSENT, order))
     assert desk.state() == OrderState.WORKING
-    assert desk.alerts == [Said(AlertKind.ILLEGAL_TRANSITION, OrderState.WORKING, 14)]
+    assert desk.alerts == [Said(AlertKind.ILLEGAL_TRANSITION, OrderState.WORKING, OrderEvent.LOSE)]
 
 
 def test_an_unknown_entry_blocks_its_instrument_but_not_its_cancel() -> None:
@@ -1097,7 +1126,10 @@ ILLEGAL = [
 
 
 def in_state(state: OrderState) -> tuple[Desk, Any]:
-    desk, order = entered() if state == OrderState.SUBMITTED else working()
+    """An exit that has come so far."""
+    desk, order = leaving()
+    if state in (OrderState.WORKING, OrderState.CANCELLED):
+        desk.hear(report(Kind.ACCEPTED, order))
     if state in (OrderState.PARTIAL, OrderState.FILLED):
         quantity = 50 if state == OrderState.FILLED else 20
         desk.hear(desk.fill(order, quantity, cumulative=quantity))
@@ -1114,18 +1146,26 @@ def test_an_illegal_report_moves_nothing_and_alerts(kind: Kind, state: OrderStat
     desk, order = in_state(state)
     before = (desk.player.state.orders[QQQ].cumulative, position(desk), len(rows(desk)))
     desk.hear(report(kind, order))
-    assert desk.state() == state
+    assert (desk.state(), desk.blocked()) == (state, SETTLED)
     assert (desk.player.state.orders[QQQ].cumulative, position(desk), len(rows(desk))) == before
     assert [(a.kind, a.observed) for a in desk.alerts] == [(AlertKind.ILLEGAL_TRANSITION, state)]
     assert desk.player.account.illegal_transitions == 1
 
 
-@pytest.mark.xfail(reason="an illegal transition is recorded, but the order is not asked for")
 @pytest.mark.parametrize(("kind", "state"), ILLEGAL)
-def test_an_illegal_report_asks_for_the_order(kind: Kind, state: OrderState) -> None:
+def test_an_illegal_report_asks_for_the_order_once(kind: Kind, state: OrderState) -> None:
     desk, order = in_state(state)
     desk.hear(report(kind, order))
-    assert desk.asked() == [(desk.now, QQQ, 0)]
+    assert desk.asked() == [(desk.now, QQQ, int(order.attempt))]
+    desk.wait(11)
+    assert len(desk.asked()) == 1
+
+
+def test_an_order_that_keeps_its_illegal_answer_is_asked_for_now_and_then() -> None:
+    desk, order = in_state(OrderState.FILLED)
+    for _ in range(30):
+        desk.hear(report(Kind.EXPIRED, order))
+    assert [t - at(0, 2) for t, *_ in desk.asked()] == [2 * NS, 12 * NS, 22 * NS]
 
 
 # --- exits that fail
@@ -1187,15 +1227,32 @@ def test_an_exit_that_fails_too_often_is_sold_at_any_price() -> None:
     assert desk.player.account.level == HaltLevel.ACTIVE
 
 
-def test_an_exit_that_stands_still_is_escalated() -> None:
+def test_an_exit_that_no_bar_has_filled_is_sent_anew() -> None:
     desk, order = leaving()
     desk.hear(report(Kind.ACCEPTED, order))
-    desk.hear(desk.fill(order, 10, cumulative=10), after=60)
-    desk.wait(120)
+    desk.hear(desk.fill(order, 10, cumulative=10), after=30)
+    desk.wait(59.999999999)
+    assert desk.asked(OrderKind.CANCEL) == []
+    desk.wait(0.000000001)
+    assert desk.asked(OrderKind.CANCEL) == [(desk.now, QQQ, 0)]
+    desk.hear(report(Kind.CANCELLED, order, cumulative=10))
+    assert sales(desk) == [(SELL, 50, money(98)), (SELL, 40, money(98))]
+    assert (desk.player.state.positions[QQQ].exit_failures, desk.alerts) == (0, [])
+
+
+def test_an_exit_that_stands_still_is_sold_at_any_price() -> None:
+    desk, order = leaving()
+    desk.hear(desk.fill(order, 10, cumulative=10), after=30)
+    desk.wait(60)
+    desk.hear(report(Kind.CANCELLED, order, cumulative=10))
+    desk.hear(report(Kind.ACCEPTED, desk.order()))
+    desk.wait(58)
     assert desk.alerts == []
     desk.wait(0.000000001)
     assert desk.alerts == [Said(AlertKind.BREAKER_TRIPPED, 120 * NS + 1, 120 * NS)]
-    assert desk.asked() == [(desk.now, QQQ, 0)]
+    desk.wait(1)
+    desk.hear(report(Kind.CANCELLED, desk.order()))
+    assert sales(desk) == [(SELL, 50, money(98)), (SELL, 40, money(98)), (SELL, 40, 0)]
 
 
 def two_held(**changes: Any) -> Desk:
@@ -1302,7 +1359,19 @@ def test_a_statement_that_differs_asks_for_the_live_order() -> None:
     desk, order = entered()
     desk.hear(report(Kind.LOST, order))
     desk.hear(report(Kind.POSITION, instrument=QQQ, quantity=50))
+    assert desk.asked(OrderKind.CANCEL) == [(desk.now, QQQ, 0)]
+    desk.wait(9.999999999)
+    assert desk.asked() == []
+    desk.wait(0.000000001)
     assert desk.asked() == [(desk.now, QQQ, 0)]
+
+
+def test_a_statement_that_differs_asks_for_every_order_that_is_remembered() -> None:
+    desk = rejected_exits(2)
+    desk.wait(100)
+    desk.hear(report(Kind.POSITION, instrument=QQQ, quantity=0))
+    asked = [(int(o.order_ns), int(o.attempt)) for o in desk.player.orders if o.kind == OrderKind.QUERY]
+    assert sorted(asked) == sorted((int(o.order_ns), int(o.attempt)) for o in desk.sent())
 
 
 # --- charges
@@ -1417,11 +1486,23 @@ def true_reports(draw: st.DrawFn, desk: Desk, order: Any, whole: bool) -> list[A
     return told
 
 
-@st.composite
-def stories(draw: st.DrawFn) -> tuple[Desk, Desk, list[Any], list[list[Any]]]:
-    """An account with orders on their way and one like it; the true reports of all of them in order; and the
-    same mixed up, with copies, in groups.
+class Story:
+    """Two accounts with the same orders on their way; the true reports of these in order; and the same mixed
+    up, with copies, in groups. Its text is short: a failure is replayed by its blob.
     """
+
+    def __init__(self, desks: tuple[Desk, Desk], told: list[Any], groups: list[list[Any]]):
+        self.desks, self.told, self.groups = desks, told, groups
+
+    def __repr__(self) -> str:
+        names = [
+            [(Kind(int(r.kind)).name, int(r.instrument), int(r.quantity)) for r in g] for g in self.groups
+        ]
+        return f"{len(self.told)} reports as {names}"
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> Story:
     one, other = three(), three()
     leaves = draw(st.booleans())
     if leaves:  # entries fill in order first, and what is told of them comes again among the exits
@@ -1440,28 +1521,26 @@ def stories(draw: st.DrawFn) -> tuple[Desk, Desk, list[Any], list[list[Any]]]:
     cuts = sorted(draw(st.sets(st.integers(0, len(mixed)), max_size=8)))
     borders = [0, *cuts, len(mixed)]
     groups = [mixed[a:b] for a, b in pairwise(borders) if a < b]
-    return one, other, told, groups
+    return Story((one, other), told, groups)
 
 
 @settings(deadline=None, max_examples=150 if COMPILED else 60)
 @given(stories())
-def test_true_reports_give_the_same_account_in_any_order(
-    story: tuple[Desk, Desk, list[Any], list[list[Any]]],
-) -> None:
-    straight, crooked, told, groups = story
+def test_true_reports_give_the_same_account_in_any_order(story: Story) -> None:
+    straight, crooked = story.desks
     start = Decimal(START)
     held, paid = dict.fromkeys(range(4), 0), Decimal(0)
     seen = set()
-    for row in told:
+    for row in story.told:
         if row.kind in (Kind.FILL, Kind.BUST) and row.execution_id not in seen:
             seen.add(int(row.execution_id))
             sign = (1 if row.side == BUY else -1) * (1 if row.kind == Kind.FILL else -1)
             held[int(row.instrument)] += sign * int(row.quantity)
             back = 1 if row.kind == Kind.FILL else -1
             paid += Decimal(sign * int(row.quantity) * int(row.price) + back * int(row.fee)) / MICRO
-    for row in told:
+    for row in story.told:
         straight.hear(row, after=0.001)
-    for group in groups:
+    for group in story.groups:
         crooked.hear(*group, after=0.001)
     for desk in (straight, crooked):
         assert [position(desk, i) for i in range(4)] == [held[i] for i in range(4)]
