@@ -46,7 +46,6 @@ from schemas.records import MAX_MICRO
 NO_STRATEGY = -1
 CASH_TOLERANCE = 10_000  # a hundredth of the currency
 HASH_FACTOR, HASH_PRIME = 1_000_003, 2_147_483_647
-FILL = int(ExecutionKind.FILL)  # content_hash takes plain numbers
 UNDONE = -1  # in the place of its content: a bust has undone this execution, perhaps before it came
 
 
@@ -305,7 +304,7 @@ def apply_bust(state, rules, out, report):
     fill = place_of(state, report.reference_id)
     came = fill >= 0
     if came:
-        if state.seen_hash[fill] != content_hash(report, FILL, 0):
+        if state.seen_hash[fill] != fill_hash(report):
             alter(state, out, report)
             return
         state.seen_hash[fill] = UNDONE
