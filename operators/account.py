@@ -212,14 +212,13 @@ def converse(state, rules, out, venue, terms, inbox, sent):
     """Give the paper venue the requests from row `sent` on, and apply its answers. An exit whose cancel it
     confirms is sent anew at once: a bar is too long to wait near the close.
     """
-    for _ in range(2):
+    for turn in range(2):
         first, sent = sent, out.counts[ORDERS]
         for k in range(first, sent):
             paper_venue.receive(venue, terms, out.orders[k], state.account[0].time_ns)
         hear(state, rules, out, venue, terms, inbox)
-        if not waits_to_leave(state):
-            return
-        decide_exits(state, rules, out)
+        if turn == 0 and waits_to_leave(state):
+            decide_exits(state, rules, out)
 
 
 @kernel
@@ -561,7 +560,9 @@ def review_exit(state, out, i, wanted):
     if order.quantity - order.cumulative > held:
         send_cancel(state, out, i, Stage.LIFECYCLE, Reason.OVERSOLD, wanted)
     elif order.limit_price > 0 and (
-        0 < position.mark < order.limit_price or waited >= state.limits[0].interval_ns
+        0 < position.mark < order.limit_price
+        or waited >= state.limits[0].interval_ns
+        or is_forced(state, i)
     ):
         send_cancel(state, out, i, Stage.LIFECYCLE, Reason.REPRICE, wanted)
 

@@ -54,6 +54,7 @@ TRANSITIONS: dict[S, dict[E, S]] = {
         E.FILL_LAST: S.FILLED,
         **_ENDS,
         E.ACCEPT: S.PENDING_CANCEL,
+        E.REJECT: S.REJECTED,  # of the order itself, when the cancel crossed it
         E.CANCEL_REFUSED: S.WORKING,
         E.LOSE: S.UNKNOWN,
     },

@@ -477,12 +477,17 @@ def expect_execution(shadow, out, report, late):
 
 @kernel
 def contradict(shadow, i, alert):
-    """The venue does what it had denied."""
-    line = shadow.lines[i]
-    line.short_excused = 1
-    line.side_excused = 1
-    shadow.book[0].cash_excused = 1
+    """The venue does what it had denied, and the account must say so."""
+    excuse(shadow, i)
     shadow.expected[alert] += 1
+
+
+@kernel
+def excuse(shadow, i):
+    """What breaks from here is the venue's."""
+    shadow.lines[i].short_excused = 1
+    shadow.lines[i].side_excused = 1
+    shadow.book[0].cash_excused = 1
 
 
 @kernel
@@ -594,6 +599,8 @@ def observe_status(shadow, rules, out, report):
             shadow.lines[i].unsettled = 1
         return
     order = shadow.orders[k]
+    if order.ended != LIVE and report.cumulative > order.told:
+        excuse(shadow, i)  # it had ended with less
     order.told = max(order.told, report.cumulative)
     if kind == ExecutionKind.ABSENT:
         if order.absences == 0:

@@ -346,14 +346,14 @@ def check_cash(shadow):
 
 @kernel
 def exposure(shadow, i):
-    """Lots held, still to come of open buys, and told of and not here yet."""
+    """Lots held, still to come of open buys, and told of and not here yet. A buy that covers a short is none."""
     line = shadow.lines[i]
-    lots = max(line.quantity, 0) + line.owed_buy
+    lots = line.quantity + line.owed_buy
     if line.last_order != NONE:
         order = shadow.orders[line.last_order]
         if order.ended == LIVE and order.side == Side.BUY:
             lots += max(order.quantity - order.cumulative, 0)
-    return lots
+    return max(lots, 0)
 
 
 @routine

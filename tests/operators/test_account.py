@@ -559,7 +559,7 @@ def test_a_flatten_cancels_what_is_not_filled() -> None:
     player = played(by_time(*rows, *told(3, FLATTEN)))
     kinds = [(int(o.time_ns), OrderKind(int(o.kind))) for o in player.orders]
     assert kinds == [(at(0, 1), OrderKind.NEW), (at(0, 3), OrderKind.CANCEL)]
-    assert player.decisions[1].reason in (Reason.REDUCING, Reason.FLATTENING)
+    assert player.decisions[1].reason == Reason.FLATTENING
 
 
 def test_an_account_that_reduces_cancels_entries_keeps_positions_and_still_exits() -> None:
@@ -749,6 +749,18 @@ def test_the_closing_slices_again_do_not_open_the_session_again() -> None:
     player.apply([row for row in rows if row.time_ns == rows[-1].time_ns and row.instrument >= 0])
     assert all_but_counters(player) == before
     assert player.account.repeated_slices == 4
+
+
+def test_a_late_slice_is_the_newest_of_its_symbol_and_does_not_turn_the_clock_back() -> None:
+    rows = minutes(0, range(1, 6), score=BULL)
+    late = [row for row in rows if row.instrument == QQQ and row.time_ns == at(0, 3)]
+    player = played([row for row in rows if row.instrument != QQQ or row.time_ns < at(0, 3)])
+    player.apply(late)
+    assert player.state.positions[QQQ].mark_ns == at(0, 3)
+    assert (player.account.time_ns, player.account.late_slices) == (at(0, 5), 1)
+    assert (np.diff(player.table("equity").time_ns) >= 0).all()
+    player.apply(late)
+    assert (player.account.late_slices, player.account.repeated_slices) == (1, 1)
 
 
 def test_slices_again_in_a_group_of_their_own_change_nothing() -> None:

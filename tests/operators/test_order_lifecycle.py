@@ -47,7 +47,7 @@ SUBMITTED           .   .  wrk par fil pca  .  can  .   .   .  rej exp  .  unk
 UNKNOWN             .   .  wrk par fil pca wrk can  .  wrk rep rej exp sus  .
 WORKING             .   .   .  par fil pca  .  can pre  .  rep rej exp sus  .
 PARTIAL             .   .  par par fil pca  .  can pre  .  rep  .  exp sus  .
-PENDING_CANCEL      .   .  pca pca fil  .  wrk can  .   .   .   .  exp  .  unk
+PENDING_CANCEL      .   .  pca pca fil  .  wrk can  .   .   .  rej exp  .  unk
 PENDING_REPLACE     .   .  pre pre fil  .   .  can  .  wrk rep  .  exp  .   .
 SUSPENDED           .   .  wrk par fil  .   .  can  .   .   .   .  exp  .   .
 FILLED              .   .   .   .   .   .   .   .   .   .   .   .   .   .   .

@@ -539,7 +539,7 @@ def test_what_the_venue_sells_above_an_exit_is_bought_back_at_any_price() -> Non
     cover = desk.order()
     assert (cover.side, cover.intent, cover.quantity, cover.limit_price) == (BUY, Intent.EXIT, 10, 0)
     decision = next(d for d in desk.player.decisions if d.sequence == cover.decision)
-    assert decision.reason in (Reason.OVERSOLD, Reason.TARGET)
+    assert (decision.stage, decision.reason) == (Stage.LIFECYCLE, Reason.OVERSOLD)
     account = desk.player.account
     assert (account.breaches[5], account.denied[5] > 0) == (0, True)
     desk.hear(desk.fill(cover, 10, cumulative=10))
