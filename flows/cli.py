@@ -29,6 +29,7 @@ from flows.graph import Setup
 from flows.real import replay_families
 from flows.replay import prepare
 from flows.run import USER_ERRORS, RunError, run
+from flows.simulation.command import simulate
 from flows.summary import show
 from operators.quality import SymbolJudge
 from schemas.config import NS
@@ -59,6 +60,7 @@ def make_console() -> Console:
 
 app.command("explain")(explain_command)
 app.command()(audit)
+app.command()(simulate)
 app.add_typer(control_app)
 
 

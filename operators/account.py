@@ -556,12 +556,13 @@ def review_exit(state, out, i, wanted):
     position = state.positions[i]
     order = state.orders[i]
     held = position.quantity if order.side == Side.SELL else -position.quantity
-    waited = state.account[0].time_ns - max(order.sent_ns, position.progress_ns)
+    now, interval_ns = state.account[0].time_ns, state.limits[0].interval_ns
+    since_ns = max(order.sent_ns, position.progress_ns)
     if order.quantity - order.cumulative > held:
         send_cancel(state, out, i, Stage.LIFECYCLE, Reason.OVERSOLD, wanted)
     elif order.limit_price > 0 and (
         0 < position.mark < order.limit_price
-        or waited >= state.limits[0].interval_ns
+        or now - since_ns >= interval_ns + -since_ns % interval_ns
         or is_forced(state, i)
     ):
         send_cancel(state, out, i, Stage.LIFECYCLE, Reason.REPRICE, wanted)

@@ -481,7 +481,8 @@ def reconcile_position(state, out, report):
     position = state.positions[i]
     order = state.orders[i]
     if report.quantity == position.quantity:
-        if not is_live(order) and position.blocked == Reason.BLOCKED:
+        if not is_live(order) and position.blocked != Reason.NONE:
+            settle_told(state, i)
             position.blocked = Reason.NONE
         return
     differs(state, out, i, report.quantity, position.quantity)
@@ -490,6 +491,14 @@ def reconcile_position(state, out, report):
     order.doubted = 1 if order.state != OrderState.NONE else 0
     for k in range(PAST * i, PAST * (i + 1)):
         state.past[k].doubted = 1 if state.past[k].state != OrderState.NONE else 0
+
+
+@kernel
+def settle_told(state, i):
+    """What the venue has told of beyond the fills was a mistake: nothing is missing."""
+    state.orders[i].told = state.orders[i].cumulative + state.orders[i].busted
+    for k in range(PAST * i, PAST * (i + 1)):
+        state.past[k].told = state.past[k].cumulative + state.past[k].busted
 
 
 @routine

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from flows.simulation.run import TABLES, Finding, Played
+from flows.simulation.run import Finding, Played
 from flows.simulation.shadow import NONE, Statement
-from operators.account_machine import Account, JournalError
+from operators.account_machine import TABLES, Account, JournalError
 from schemas.batches import AccountBatch, JournalBatch
 
 

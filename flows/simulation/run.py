@@ -15,7 +15,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from flows.simulation.foreign import write_foreign
-from flows.simulation.scenario import NEVER, Scenario, Timeline, timeline_of
+from flows.simulation.scenario import NEVER, Scenario, timeline_of
 from flows.simulation.shadow import NONE, Shadow, Statement, new_shadow
 from flows.simulation.statements import begin_event, end_event, see_bar
 from operators import paper_venue
@@ -150,7 +150,9 @@ def write_main(journal, timeline, market, k, rules, venue, terms, shadow):
             while paper_venue.next_report(venue, terms, now, journal.reports[journal.counts[1]]):
                 write_report(journal, now)
             for f in range(timeline.first_foreign[k], timeline.last_foreign[k]):
-                if write_foreign(journal.reports[journal.counts[1]], shadow, timeline.foreign[f], salt + f, now):
+                if write_foreign(
+                    journal.reports[journal.counts[1]], shadow, timeline.foreign[f], salt + f, now
+                ):
                     write_report(journal, now)
         else:
             for c in range(timeline.first_command[k], timeline.last_command[k]):
@@ -175,7 +177,9 @@ def write_slices(journal, market, k, m):
 # --- the way through the events
 
 
-def play(apply, timeline, market, commands, latency_ns, journal, state, rules, out, venue, terms, inbox, shadow):
+def play(
+    apply, timeline, market, commands, latency_ns, journal, state, rules, out, venue, terms, inbox, shadow
+):
     """Go through all events; `apply` is the account's `apply_events`. `DONE`; `FOUND`: a statement did not hold;
     `FULL`: a buffer is too small.
     """
@@ -252,14 +256,15 @@ def play_compiled(*args: Any) -> int:
     """`play`, compiled on first use. It calls the account by its address: that is large, compiled already, and
     would be compiled once more if it became part of `play`.
     """
-    if numba.config.DISABLE_JIT:
+    if vars(numba.config)["DISABLE_JIT"]:
         return int(play(apply_events, *args))
     if not _COMPILED:
         _, _, commands, _, journal, *others, _ = args
         rows = (journal.events, journal.values, journal.verdicts, journal.reports, commands, 0)
         account = types.FunctionType(types.int64(*map(numba.typeof, (*rows, *others))))
         signature = types.int64(account, *map(numba.typeof, args))
-        compile_: Any = numba.njit(signature, cache=True, nogil=True, error_model="numpy", _nrt=False)
+        options: Any = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+        compile_: Any = numba.njit(signature, **options)
         _COMPILED.append(compile_(play))
     return int(_COMPILED[0](apply_events, *args))
 
@@ -362,5 +367,6 @@ class Simulator:
         row = shadow.finding[0]
         finding = None
         if code == FOUND:
-            finding = Finding(Statement(row.statement), *(int(row[name]) for name in row.dtype.names[1:]))
+            numbers: list[Any] = [int(row[name]) for name in row.dtype.names[1:]]
+            finding = Finding(Statement(row.statement), *numbers)
         return Played(scenario, rules, finding, state, venue, out, journal, shadow), code == FULL

@@ -202,7 +202,11 @@ def _families(draw: Draw, instruments: list[str]) -> list[dict[str, Any]]:
 
     def tiers(symbols: list[str]) -> list[dict[str, Any]]:
         return [
-            {"probability": Decimal(60 + 15 * k).scaleb(-2), "instrument": symbol, "weight": draw.pick(1, draw.share(0.1, 1))}
+            {
+                "probability": Decimal(60 + 15 * k).scaleb(-2),
+                "instrument": symbol,
+                "weight": draw.pick(1, draw.share(0.1, 1)),
+            }
             for k, symbol in enumerate(symbols)
         ]
 
@@ -289,11 +293,17 @@ def _breakers(draw: Draw) -> dict[str, Any]:
     drawdown = loss()
     return {
         "daily_loss": {"share": loss(), "release": draw.pick("operator", "next_session")},
-        "rapid_loss": {"share": loss(), "window_minutes": draw.pick(1, 15), "pause_minutes": draw.pick(1, 10, 30)},
+        "rapid_loss": {
+            "share": loss(),
+            "window_minutes": draw.pick(1, 15),
+            "pause_minutes": draw.pick(1, 10, 30),
+        },
         "drawdown": {
             "share": drawdown,
             "factor": draw.pick(Decimal("0.5"), Decimal(0)),
-            "release_share": drawdown if draw.chance(0.3) else min(draw.share(0.00001, 0.0001), Decimal(drawdown)),
+            "release_share": drawdown
+            if draw.chance(0.3)
+            else min(draw.share(0.00001, 0.0001), Decimal(drawdown)),
         },
         "consecutive_losses": {
             "count": draw.whole(1, 4) if draw.chance(0.2) else 1_000_000,
@@ -312,7 +322,17 @@ def _breakers(draw: Draw) -> dict[str, Any]:
 def _faults(draw: Draw) -> dict[str, Any] | None:
     if draw.chance(0.2):
         return None
-    kinds = ("reject", "partial", "delay", "lose", "duplicate", "fill_after_cancel", "unknown", "vanish", "bust")
+    kinds = (
+        "reject",
+        "partial",
+        "delay",
+        "lose",
+        "duplicate",
+        "fill_after_cancel",
+        "unknown",
+        "vanish",
+        "bust",
+    )
     most = draw.pick(0.02, 0.2, 0.6)
     shares = {kind: draw.share(0, most) for kind in kinds if draw.chance(0.4)}
     return {"seed": draw.whole(0, 2**31), "delay_seconds": draw.pick(1, 20, 90, 900), **shares}
@@ -380,7 +400,9 @@ def _market(draw: Draw, config: Config, rules: Rules, sessions: Sessions, calm: 
     )
 
 
-def _spans(draw: Draw, lengths: list[int], instruments: int, probability: float) -> list[tuple[Any, int, int]]:
+def _spans(
+    draw: Draw, lengths: list[int], instruments: int, probability: float
+) -> list[tuple[Any, int, int]]:
     """(instrument or all of them, first minute, last minute): often to the close."""
     spans: list[tuple[Any, int, int]] = []
     start = 0
@@ -407,7 +429,11 @@ def _signals(
         if draw.chance(0.3):
             other = draw.generator.random(minutes) < 0.2
             told[other] = draw.pick(
-                Verdict.REFUSED_NOISE, Verdict.REFUSED_COOLDOWN, Verdict.INVALID, Verdict.PENDING, Verdict.ABSENT
+                Verdict.REFUSED_NOISE,
+                Verdict.REFUSED_COOLDOWN,
+                Verdict.INVALID,
+                Verdict.PENDING,
+                Verdict.ABSENT,
             )
             value = np.where(other, 0, value)
         values[:, sleeve.signal, sleeve.strategy] = value
@@ -430,7 +456,9 @@ def _signal(draw: Draw, minutes: int) -> Int64s:
     if kind == 3:  # up and down the tiers
         return np.array([0, 300_000, 600_000, 300_000, -300_000, -600_000])[place // draw.whole(1, 10) % 6]
     if kind == 4:
-        return np.where(random.random(minutes) < draw.pick(0.01, 0.1, 0.5), random.integers(-MICRO, MICRO + 1, minutes), 0)
+        return np.where(
+            random.random(minutes) < draw.pick(0.01, 0.1, 0.5), random.integers(-MICRO, MICRO + 1, minutes), 0
+        )
     if kind == 5:
         return np.clip(np.cumsum(random.integers(-200_000, 200_001, minutes)), -MICRO, MICRO)
     return np.sign(random.standard_normal(minutes)).astype(np.int64) * size
@@ -485,13 +513,18 @@ def _commands(draw: Draw, config: Config, sessions: Sessions) -> tuple[Int64s, A
             row.limit = LIMITS.names.index(name)
             row.value = _limit(draw, name)
         if draw.chance(0.15):
-            row.refusal = draw.pick(ControlRefusal.MALFORMED, ControlRefusal.FORGED, ControlRefusal.NOT_APPLICABLE)
+            row.refusal = draw.pick(
+                ControlRefusal.MALFORMED, ControlRefusal.FORGED, ControlRefusal.NOT_APPLICABLE
+            )
     return times, rows
 
 
 def _release(draw: Draw, config: Config, row: Any) -> None:
     """Of a breaker with what it counts by, or of what blocks an instrument."""
-    strategy, instrument = draw.whole(0, len(config.strategies) - 1), draw.whole(0, len(config.instruments) - 1)
+    strategy, instrument = (
+        draw.whole(0, len(config.strategies) - 1),
+        draw.whole(0, len(config.instruments) - 1),
+    )
     if draw.chance(0.4):
         row.instrument = instrument
         return

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 
 from operators.account_state import BREAKER, PAST, REPORT, Rules, records
 from operators.compiled import kernel, routine
-from schemas.codes import AlertKind, ControlAction, ControlRefusal, ExecutionKind, HaltLevel, Intent, OrderKind, Side
+from schemas.codes import (
+    AlertKind,
+    ControlAction,
+    ControlRefusal,
+    ExecutionKind,
+    HaltLevel,
+    Intent,
+    OrderKind,
+    Side,
+)
 from schemas.config import Config, micro
 from schemas.records import MICRO
 
@@ -253,8 +262,8 @@ def new_shadow(config: Config, rules: Rules, orders: int, executions: int) -> Sh
     book.commission_share = micro(config.venue.commission_share)
     book.faultless = int(config.venue.faults is None)
     book.session = book.last_fill = book.flat_judged = book.close_judged = NONE
-    shadow.lines.last_order = NONE
-    shadow.lines.entry_ns = NONE
+    shadow.lines["last_order"] = NONE
+    shadow.lines["entry_ns"] = NONE
     shadow.finding[0].statement = NONE
     return shadow
 
@@ -467,7 +476,14 @@ def expect_execution(shadow, out, report, late):
         ask(shadow, Statement.O2, False, i, report.execution_id, k)
         return
     row = out.executions[k]
-    ask(shadow, Statement.O4, row.execution_id == report.execution_id, i, row.execution_id, report.execution_id)
+    ask(
+        shadow,
+        Statement.O4,
+        row.execution_id == report.execution_id,
+        i,
+        row.execution_id,
+        report.execution_id,
+    )
     ask(shadow, Statement.O2, row.cash == book.cash, i, row.cash, book.cash)
     if 0 <= i < len(shadow.lines):
         position = shadow.lines[i].quantity
@@ -646,6 +662,19 @@ def prove_absence(shadow, rules, out, order):
 
 
 @kernel
+def settle_told(shadow, i):
+    """A statement agrees with the ledger: what was told of beyond the fills was a mistake."""
+    k = shadow.lines[i].last_order
+    for _ in range(PAST + 1):
+        if k == NONE:
+            return
+        order = shadow.orders[k]
+        order.told = order.cumulative + order.busted
+        settle_owed(shadow, order)
+        k = order.previous
+
+
+@kernel
 def observe_position(shadow, report):
     """The venue's statement of one instrument."""
     book = shadow.book[0]
@@ -657,6 +686,8 @@ def observe_position(shadow, report):
         if book.faultless == 1:
             ask(shadow, Statement.P5, False, i, report.quantity, line.quantity)
     elif line.last_order == NONE or shadow.orders[line.last_order].ended != LIVE:
+        if line.unsettled == 1 or is_missing(shadow, i):
+            settle_told(shadow, i)
         line.unsettled = 0
     else:
         ask(shadow, Statement.P5, True, i, report.quantity, line.quantity)
@@ -819,7 +850,6 @@ def observe_request(shadow, order, row):
 @routine
 def observe_alert(shadow, alert):
     """One alert as it left."""
-    book = shadow.book[0]
     shadow.made[alert.kind] += 1
     shadow.alerts[alert.kind] += 1
     if alert.instrument < 0 or alert.instrument >= len(shadow.lines):

@@ -37,7 +37,10 @@ def _lines(played: Played) -> Iterator[str]:
     journal = played.journal
     events = journal.events[: played.rows]
     account_ns, row = 0, 0
-    tables = [_marked(table, name, played.scenario.config.instruments) for table, name in zip(played.outputs(), TABLES, strict=True)]
+    tables = [
+        _marked(table, name, played.scenario.config.instruments)
+        for table, name in zip(played.outputs(), TABLES, strict=True)
+    ]
     pending = [next(table, None) for table in tables]
     while row < len(events):
         first = row

@@ -12,21 +12,6 @@ What is excused, and why:
   were announced.
 """
 
-from operators.account_state import exit_breaker, opening_breaker, strategy_breaker
-from operators.compiled import kernel, routine
-from schemas.codes import (
-    AlertKind,
-    Breaker,
-    EventKind,
-    HaltLevel,
-    Intent,
-    OrderKind,
-    OrderState,
-    Outcome,
-    Side,
-)
-from schemas.records import MICRO
-
 from flows.simulation.shadow import (
     LIVE,
     NONE,
@@ -42,6 +27,20 @@ from flows.simulation.shadow import (
     see_flat,
     worst_price,
 )
+from operators.account_state import exit_breaker, opening_breaker, strategy_breaker
+from operators.compiled import kernel, routine
+from schemas.codes import (
+    AlertKind,
+    Breaker,
+    EventKind,
+    HaltLevel,
+    Intent,
+    OrderKind,
+    OrderState,
+    Outcome,
+    Side,
+)
+from schemas.records import MICRO
 
 ORDERS, EXECUTIONS, DECISIONS, ALERTS = 0, 1, 2, 4
 ENDLESS = 2**62
@@ -57,7 +56,9 @@ def begin_event(shadow, rules, out, now):
     """Before the account applies a group of rows at `now`."""
     book = shadow.book[0]
     pass_time(shadow, rules, max(book.time_ns, now))
-    while book.calendar < len(rules.session_close_ns) and rules.session_close_ns[book.calendar] < book.time_ns:
+    while (
+        book.calendar < len(rules.session_close_ns) and rules.session_close_ns[book.calendar] < book.time_ns
+    ):
         judge_close(shadow, rules)
         book.calendar += 1
         book.quiet_ns = 0
@@ -195,7 +196,14 @@ def check_outputs(shadow, state, out):
     ask(shadow, Statement.D4, left == 0, NONE, left, 0)
     for row in range(shadow.first[EXECUTIONS], out.counts[EXECUTIONS]):
         number = book.execution_number + row - shadow.first[EXECUTIONS]
-        require(shadow, Statement.D4, out.executions[row].number == number, NONE, out.executions[row].number, number)
+        require(
+            shadow,
+            Statement.D4,
+            out.executions[row].number == number,
+            NONE,
+            out.executions[row].number,
+            number,
+        )
 
     decision = shadow.first[DECISIONS]
     for row in range(shadow.first[ORDERS], out.counts[ORDERS]):
@@ -301,7 +309,12 @@ def check_ledger(shadow, state, rules):
     for i in range(len(shadow.lines)):
         position = state.positions[i]
         require(
-            shadow, Statement.O2, position.quantity == shadow.lines[i].quantity, i, position.quantity, shadow.lines[i].quantity
+            shadow,
+            Statement.O2,
+            position.quantity == shadow.lines[i].quantity,
+            i,
+            position.quantity,
+            shadow.lines[i].quantity,
         )
         quantity, cost = 0, 0
         for h in range(rules.instruments[i].first_holding, rules.instruments[i].last_holding):
@@ -368,7 +381,7 @@ def check_line(shadow, state, rules, i, decided):
     require(shadow, Statement.O6, named, i, kept.order_ns, order.order_ns)
     require(shadow, Statement.O3, kept.cumulative == order.cumulative, i, kept.cumulative, order.cumulative)
     if line.touched == 1:
-        within = 0 <= order.cumulative and (order.cumulative <= order.quantity or order.over == 1)
+        within = order.cumulative >= 0 and (order.cumulative <= order.quantity or order.over == 1)
         ask(shadow, Statement.O3, within, i, order.cumulative, order.quantity)
     if shadow.states[i] >= OrderState.FILLED and line.ordered == 0 and line.touched == 1:
         ask(shadow, Statement.O5, kept.state == shadow.states[i], i, kept.state, shadow.states[i])
@@ -424,9 +437,23 @@ def check_short(shadow, i):
     if left >= 0:
         line.short_excused = 0
     if open_sells > 0:
-        ask(shadow, Statement.O1, open_sells <= line.quantity or line.short_excused == 1, i, open_sells, line.quantity)
+        ask(
+            shadow,
+            Statement.O1,
+            open_sells <= line.quantity or line.short_excused == 1,
+            i,
+            open_sells,
+            line.quantity,
+        )
     if line.quantity != 0 or open_sells > 0:
-        ask(shadow, Statement.P5, left >= 0 or line.short_excused == 1, i, line.quantity, open_sells + line.owed_sell)
+        ask(
+            shadow,
+            Statement.P5,
+            left >= 0 or line.short_excused == 1,
+            i,
+            line.quantity,
+            open_sells + line.owed_sell,
+        )
 
 
 @kernel
@@ -478,7 +505,14 @@ def check_level(shadow, state):
     level = account.level
     require(shadow, Statement.O12, 0 <= level <= HaltLevel.KILLED, NONE, level, HaltLevel.KILLED)
     require(shadow, Statement.O12, level >= book.least_level, NONE, level, book.least_level)
-    require(shadow, Statement.O12, account.command_id == book.command_id, NONE, account.command_id, book.command_id)
+    require(
+        shadow,
+        Statement.O12,
+        account.command_id == book.command_id,
+        NONE,
+        account.command_id,
+        book.command_id,
+    )
     if level != book.level or book.resumed == 1:
         book.level_changes += 1
         said = shadow.made[AlertKind.HALT_LEVEL] > 0
@@ -528,7 +562,9 @@ def may_release(shadow, state, rules, k, before):
     if k == Breaker.DRAWDOWN:
         fall = account.drawdown_peak - account.equity
         peak = account.drawdown_peak
-        return fall <= peak // MICRO * limits.drawdown_release + peak % MICRO * limits.drawdown_release // MICRO
+        return (
+            fall <= peak // MICRO * limits.drawdown_release + peak % MICRO * limits.drawdown_release // MICRO
+        )
     if k >= exit_breaker(rules, 0):
         if k < opening_breaker(rules, 0):
             return shadow.lines[k - exit_breaker(rules, 0)].was_flat == 1

@@ -89,8 +89,8 @@ def bars(session: int, minute: int, *scores: int, instruments: Sequence[int] = r
     return [*rows, Row(at(session, minute), -1)]
 
 
-def tick(session: int, minute: int, seconds: int = 0) -> Row:
-    return Row(at(session, minute) + seconds * 10**9, -1)
+def tick(session: int, minute: int) -> Row:
+    return Row(at(session, minute), -1)
 
 
 def flips() -> tuple[Any, list[Row]]:
@@ -113,7 +113,7 @@ def flips() -> tuple[Any, list[Row]]:
 def feed_dies() -> tuple[Any, list[Row]]:
     """The last bars before the close are missing, except one that comes after the exits have begun."""
     rows = [row for minute in range(1, 24) for row in bars(0, minute, BULL)]
-    rows += [tick(0, minute, seconds) for minute in range(24, 28) for seconds in (0, 30)]
+    rows += [tick(0, minute) for minute in range(24, 28)]
     rows += bars(0, 28, BULL)
     return make_config(), rows + [tick(0, minute) for minute in (29, 30)]
 
@@ -134,7 +134,7 @@ MACHINE_DAYS = (flips, feed_dies, feed_is_slow)
 
 
 def told_by_machine(day: Callable[[], tuple[Any, list[Row]]]) -> Told:
-    """The day in three pieces. After each the process is another one with the state of that before; the second
+    """The day in three pieces. After each the process is another one with the state of that before; the 2nd
     begins to read where the day does, the third where the second has ended.
     """
     config, rows = day()
