@@ -126,7 +126,7 @@ class Place:
         result, whole = self.result(), self.case.whole
         assert_same(result, whole)
         assert result.table("dead_letters").equals(whole.table("dead_letters"), null_equal=True), about
-        of_a_run = ("seconds", "bars_per_second")
+        of_a_run = ("seconds", "bars_per_second", "config")
         figures = {key: value for key, value in result.summary.items() if key not in of_a_run}
         assert figures == {key: whole.summary[key] for key in figures}, about
 
