@@ -478,7 +478,6 @@ def test_an_exit_that_rests_is_replaced_as_the_close_comes_nearer() -> None:
     assert (account.sessions_not_flat, account.sessions_flat_late) == (0, 0)
 
 
-@pytest.mark.xfail(reason="a limit that fills in parts rests on when the exit is forced")
 def test_an_exit_that_fills_in_parts_is_forced_when_its_time_comes() -> None:
     def price(instrument: int, minute: int) -> tuple[int, int]:
         plain = money((100, 50, 20, 10)[instrument])

@@ -1231,7 +1231,7 @@ def test_an_exit_that_no_bar_has_filled_is_sent_anew() -> None:
     desk, order = leaving()
     desk.hear(report(Kind.ACCEPTED, order))
     desk.hear(desk.fill(order, 10, cumulative=10), after=30)
-    desk.wait(59.999999999)
+    desk.wait(88.999999999)  # the bar in hand, and a whole one
     assert desk.asked(OrderKind.CANCEL) == []
     desk.wait(0.000000001)
     assert desk.asked(OrderKind.CANCEL) == [(desk.now, QQQ, 0)]
@@ -1348,11 +1348,12 @@ def test_a_statement_settles_nothing_while_an_order_is_live() -> None:
     assert desk.blocked() == BLOCKED  # the excess is being sold
 
 
-def test_a_statement_that_agrees_does_not_settle_a_missing_fill() -> None:
+def test_a_statement_that_agrees_settles_a_missing_fill() -> None:
     desk, order = working()
     desk.hear(report(Kind.CANCELLED, order, cumulative=20))
-    desk.hear(report(Kind.POSITION, instrument=QQQ, quantity=0))
     assert desk.blocked() == MISSING
+    desk.hear(report(Kind.POSITION, instrument=QQQ, quantity=0))
+    assert desk.blocked() == SETTLED
 
 
 def test_a_statement_that_differs_asks_for_the_live_order() -> None:
