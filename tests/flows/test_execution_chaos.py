@@ -18,7 +18,7 @@ from operators.account_rules import account_rules
 from operators.account_state import COMMAND, EVENT, REPORT
 from operators.paper_venue import venue_rules
 from schemas.batches import JournalBatch
-from schemas.codes import EventKind, Reason, Verdict
+from schemas.codes import EventKind, Verdict
 from schemas.config import MINUTE_NS, Config, parse_config
 from schemas.records import MICRO
 from schemas.sessions import Sessions
@@ -146,12 +146,3 @@ def test_the_ledger_is_the_venues_books(name: str) -> None:
     assert int(ledger.fills) > orders // 4
     assert told > 0 or set(faults) <= {"partial", "duplicate", "delay"}
     assert int(venue.book[0].overflow) == int(ledger.overflow) == 0
-
-
-def test_what_was_done_against_its_word_and_lost_blocks_its_instrument() -> None:
-    """Nobody can ask for what nobody knows of: the venue's statement tells that something is missing."""
-    account, told = chaos(EVERYTHING, ORDERS // 20)
-    pairs = zip(account.state.positions, account.venue.holdings, strict=True)
-    for position, holding in pairs:
-        assert position.quantity == holding.quantity or position.blocked == Reason.BLOCKED
-    assert told > 0

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import pytest
 
+pytestmark = pytest.mark.seeded_bugs
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 PATCHES = TESTS / "bugs"
