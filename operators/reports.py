@@ -261,7 +261,7 @@ def fill_order(state, rules, out, report, order):
         late = 1
         contradict(state, out, i, AlertKind.OVERFILL, filled, order.quantity)
         block(state, i, Reason.BLOCKED)
-    elif not is_live(order) and filled + order.busted > order.told:
+    elif not is_live(order) and max(filled + order.busted, report.cumulative) > order.told:
         late = 1
         contradict(state, out, i, AlertKind.LATE_FILL, filled, order.quantity)
     order.cumulative = filled

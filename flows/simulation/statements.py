@@ -4,6 +4,7 @@ What is excused, and why:
 
 * P1, P2, P5 and O1, from a contradiction of the venue until the principle holds again (see `shadow`): the account
   cannot refuse a fill that it was told would not come.
+* P1, where a short that such a contradiction left is covered: that is bought at any price.
 * P3 and FLAT_BY are asked of an instrument whose bars in the minutes of the exits could each have filled all of
   it, with a venue without faults and an event at least each minute: nothing else can make a market buy. Where a
   session ends otherwise, the account must say NOT_FLAT.

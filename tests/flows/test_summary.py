@@ -165,7 +165,7 @@ def test_tables_have_the_documented_types_in_arrow_and_polars(name: str, result:
     schema = pq.read_table(result.out / f"{name}.parquet").schema
     assert {field.name: field.type for field in schema} == SCHEMAS[name]
     frame = result.table(name)
-    assert frame.height > 0
+    assert frame.height > 0 or name == "alerts"  # a calm run has none
     assert frame.null_count().sum_horizontal().item() == 0
     for column, kind in SCHEMAS[name].items():
         expected = {
