@@ -30,6 +30,7 @@ demo: .venv/installed $(OUT)/demo/recording ## replay a synthetic market and sho
 
 test: .venv/installed ## run the tests, kernels with bounds checks
 	NUMBA_BOUNDSCHECK=1 $(BIN)/pytest
+	$(BIN)/pytest tests/flows/test_simulation.py
 
 coverage: .venv/installed ## run the tests of the kernels without the compiler, with coverage
 	NUMBA_DISABLE_JIT=1 $(BIN)/pytest tests/operators tests/schemas --cov=operators --cov=schemas --cov-report=term

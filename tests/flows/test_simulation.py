@@ -1,5 +1,7 @@
 """The simulation: sessions at random, every statement asked after every event."""
 
+import os
+
 import numba
 import numpy as np
 import pytest
@@ -9,6 +11,9 @@ from flows.simulation.run import Simulator
 from flows.simulation.scenario import make_scenario
 from flows.simulation.shadow import Statement
 
+pytestmark = pytest.mark.skipif(
+    "NUMBA_BOUNDSCHECK" in os.environ, reason="played without bounds checks, by a command of its own"
+)
 SEEDS = range(100) if not numba.config.DISABLE_JIT else range(2)
 
 
