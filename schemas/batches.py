@@ -110,6 +110,39 @@ class Ticks:
 
 
 @dataclass(slots=True)
+class JournalRows:
+    """Consecutive records of one account's journal, as they stand there; n >= 1.
+
+    `offsets` (n,) int64: their places in the journal, rising. The other fields as in `JournalBatch`.
+    """
+
+    offsets: Int64s
+    events: NDArray[Any]
+    values: Int64s
+    verdicts: Codes
+    reports: NDArray[Any]
+    commands: NDArray[Any]
+
+
+@dataclass(slots=True)
+class VenueInput:
+    """What a venue has to know: records of the journal, then all requests that left before the last of them;
+    either may be empty. `orders`: rows (m,) of `dtype_of(Order)`.
+    """
+
+    journal: JournalRows | None
+    orders: NDArray[Any]
+
+
+@dataclass(slots=True)
+class VenueBatch:
+    """A venue's reports, rows (n,) of `dtype_of(Report)`; `number` counts all before them."""
+
+    number: int
+    reports: NDArray[Any]
+
+
+@dataclass(slots=True)
 class JournalBatch:
     """Aligned rows of one account's journal, in order; fields as in `SliceBatch`.
 

@@ -44,6 +44,7 @@ Share = Annotated[Number, Field(gt=0, le=1, decimal_places=6)]
 Fraction = Annotated[Number, Field(ge=0, lt=1, decimal_places=6)]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/^-]*$"
 CURRENCY_PATTERN = r"^[A-Z]{3,5}$"
+PREFIX_PATTERN = r"^[A-Za-z0-9._-]*$"
 Name = Annotated[str, Field(min_length=1, max_length=32, pattern=NAME_PATTERN)]
 
 
@@ -389,6 +390,64 @@ class PaperVenue(Section):
     faults: Faults | None = Field(default=None, description="faults on purpose, to see the account withstand")
 
 
+class Live(Section):
+    """Trading from topics. What stands here decides results; where things are does not: see `Kafka`."""
+
+    clock: Literal["wall", "publisher"] = Field(
+        description='who says what time it is: this machine, or whoever publishes recorded bars ("publisher")'
+    )
+    tick_seconds: Annotated[int, Field(ge=1, le=60)] = Field(
+        description="from one tick of the clock to the next"
+    )
+    grace_seconds: Annotated[Number, Field(ge=0, le=60, decimal_places=3)] = Field(
+        description="the account waits so long after a bar's end for symbols that have not reported it"
+    )
+
+
+class Kafka(Section):
+    """Where the topics are."""
+
+    bootstrap_servers: Annotated[str, Field(min_length=1)] = Field(
+        description="host:port, several with commas; the environment's KAFKA_BOOTSTRAP_SERVERS wins"
+    )
+    properties: str = Field(
+        default="", description="file of librdkafka settings, key=value: SASL, TLS; secrets stay there"
+    )
+    prefix: Annotated[str, Field(max_length=64, pattern=PREFIX_PATTERN)] = Field(
+        default="", description="put before every topic's name"
+    )
+    account_partition: Annotated[int, Field(ge=0, le=9999)] = Field(
+        description="of this account in the topics of accounts; no two accounts share one"
+    )
+    account_partitions: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        description="partitions of journal, orders, decisions and alerts"
+    )
+    bars_partitions: Annotated[int, Field(ge=1, le=10_000)] = Field(description="partitions of bars")
+    replication_factor: Annotated[int, Field(ge=1, le=9)] = Field(description="copies of every partition")
+
+    @model_validator(mode="after")
+    def _own_partition(self) -> Self:
+        if self.account_partition >= self.account_partitions:
+            raise ValueError(
+                f"account_partition: {self.account_partition} is not one of account_partitions, "
+                f"{self.account_partitions}; the first is 0"
+            )
+        return self
+
+
+class Metrics(Section):
+    """Figures over HTTP, for Prometheus."""
+
+    host: Annotated[str, Field(min_length=1)] = Field(
+        default="127.0.0.1", description="address to listen on; the default is for this machine only"
+    )
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(description="0 takes any that is free")
+
+
+NO_DECISION = {"kafka", "metrics"}
+"""Sections that say where things are, and decide nothing: no part of `Config.hash`."""
+
+
 class Config(Section):
     """All of it."""
 
@@ -407,6 +466,9 @@ class Config(Section):
     orders: Orders
     venue: PaperVenue
     control: Control = Control()
+    live: Live | None = None
+    kafka: Kafka | None = None
+    metrics: Metrics | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -469,10 +531,10 @@ class Config(Section):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the meaning of the file: comments, layout, order of keys and ways to write a number do
-        not count.
+        """SHA-256 of the meaning of the file: comments, layout, order of keys, ways to write a number and the
+        sections `NO_DECISION` do not count.
         """
-        meaning = json.dumps(self.model_dump(), sort_keys=True, default=_plain)
+        meaning = json.dumps(self.model_dump(exclude=NO_DECISION), sort_keys=True, default=_plain)
         return hashlib.sha256(meaning.encode()).hexdigest()
 
 
@@ -522,6 +584,7 @@ def _section(expected: Any) -> type[BaseModel] | None:
 
 _TEXTS = {
     NAME_PATTERN: "letters, digits and . _ / ^ -, a letter or digit first",
+    PREFIX_PATTERN: "letters, digits and . _ -",
     CURRENCY_PATTERN: "three to five capital letters",
 }
 

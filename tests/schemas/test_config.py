@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from schemas.config import (
     MAX_MONEY,
+    NO_DECISION,
     Account,
     Allocation,
     Bars,
@@ -32,7 +33,10 @@ from schemas.config import (
     FrequencyGate,
     FreshnessGate,
     Gates,
+    Kafka,
+    Live,
     MessageGate,
+    Metrics,
     Orders,
     PaperVenue,
     RapidLoss,
@@ -194,6 +198,24 @@ fill_after_cancel = 0.1
 unknown = 0.1
 vanish = 0.1
 bust = 0.1
+
+[live]
+clock = "wall"
+tick_seconds = 1
+grace_seconds = 2
+
+[kafka]
+bootstrap_servers = "broker:9092"
+properties = "secrets/kafka.properties"
+prefix = "demo."
+account_partition = 0
+account_partitions = 4
+bars_partitions = 8
+replication_factor = 1
+
+[metrics]
+host = "127.0.0.1"
+port = 9400
 """
 FILE = "deploy/some.toml"
 ABSENT = object()
@@ -242,7 +264,15 @@ PLACES = places(whole())
 SECTIONS: list[Key] = [(), *(k for k, v in PLACES if isinstance(v, dict) and k[-1] != "parameters")]
 PARAMETERS: list[Key] = [("strategies", 0, "parameters", name) for name in ("fast", "slow")]
 FAULTS: list[Key] = [key for key, _ in PLACES if key[:2] == ("venue", "faults") and key[-1] != "seed"]
-OPTIONAL: list[Key] = [("families",), ("strategies", 0, "family"), *PARAMETERS, *FAULTS]
+PLACED: list[Key] = [
+    ("live",),
+    ("kafka",),
+    ("kafka", "properties"),
+    ("kafka", "prefix"),
+    ("metrics",),
+    ("metrics", "host"),
+]
+OPTIONAL: list[Key] = [("families",), ("strategies", 0, "family"), *PARAMETERS, *FAULTS, *PLACED]
 LEAVES = [(key, value) for key, value in PLACES if not isinstance(value, dict | list)]
 NAMES: dict[Key, str] = {("families", 0): "nasdaq", ("strategies", 0): "index", ("strategies", 1): "plain"}
 
@@ -526,10 +556,13 @@ def alternatives(key: Key, value: Any) -> list[dict[Key, Any]]:
     if isinstance(value, int | Decimal):
         return [{key: value + step} for step in (1, -1, Decimal("0.000001"), Decimal("-0.000001"))]
     used = {k: f"{value}x" for k, v in LEAVES if v == value}  # a name, wherever it stands
-    return [used, *({key: choice} for choice in ("EUR", "ignore", "allow", "operator", "other"))]
+    return [used, *({key: choice} for choice in ("EUR", "ignore", "allow", "operator", "other", "publisher"))]
 
 
-@pytest.mark.parametrize(("key", "value"), LEAVES, ids=ids)
+DECIDING = [(key, value) for key, value in LEAVES if key[0] not in NO_DECISION]
+
+
+@pytest.mark.parametrize(("key", "value"), DECIDING, ids=ids)
 def test_hash_changes_with_any_value(key: Key, value: Any) -> None:
     hashes = set()
     for changes in alternatives(key, value):
@@ -548,7 +581,7 @@ GUARDS: list[type[BaseModel]] = [
     MessageGate, Breakers, DailyLoss, RapidLoss, Drawdown, ConsecutiveLosses, StrategyLoss, ExitFailure,
     UnusualTrading, Family, Tier, Filter,
 ]  # fmt: skip
-OTHERS: list[type[BaseModel]] = [Config, Strategy, PaperVenue, Faults, Control]
+OTHERS: list[type[BaseModel]] = [Config, Strategy, PaperVenue, Faults, Control, Live, Kafka, Metrics]
 
 
 EVERY: list[type[BaseModel]] = [*OTHERS, *GUARDS]
@@ -574,6 +607,12 @@ def test_only_what_risks_nothing_may_be_left_out() -> None:
         ("Strategy", "family"),
         ("PaperVenue", "faults"),
         ("Control", "keys"),
+        ("Config", "live"),
+        ("Config", "kafka"),
+        ("Config", "metrics"),
+        ("Kafka", "properties"),
+        ("Kafka", "prefix"),
+        ("Metrics", "host"),
     }
 
 
@@ -604,6 +643,19 @@ def test_every_section_is_covered_closed_strict_and_immutable() -> None:
         assert section.model_config["extra"] == "forbid"
         assert section.model_config["strict"] is True
         assert section.model_config["frozen"] is True
+
+
+def test_where_the_topics_are_is_no_part_of_what_is_decided() -> None:
+    elsewhere = whole()
+    elsewhere["kafka"]["bootstrap_servers"] = "other:9092"
+    elsewhere["metrics"]["port"] = 9401
+    assert parse_config(elsewhere, FILE).hash == digest(TEXT)
+
+
+def test_a_partition_that_the_topics_do_not_have_is_refused() -> None:
+    assert "account_partition: 4 is not one of account_partitions, 4" in refusal(
+        put(("kafka", "account_partition"), 4)
+    )
 
 
 def test_largest_money_times_ten_thousand_in_millionths_fits_63_bits() -> None:
