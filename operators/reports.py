@@ -16,7 +16,8 @@ and an alert says why.
 | fill above the order's quantity | applied | - | OVERFILL, blocked |
 | fill on the other side, or of no order of ours | applied | - | WRONG_SIDE or EXTERNAL_ORDER, blocked |
 | bust | undone | - | BUST |
-| no lots, no price, no instrument | - | - | EXECUTION_REFUSED; blocked or, without instrument, halted |
+| no lots, no price, more than could be valued | - | - | EXECUTION_REFUSED, blocked |
+| no instrument | - | - | EXECUTION_REFUSED, halted |
 | bust of another content than its fill, or again | - | - | EXECUTION_ALTERED, blocked |
 | a transition that the table does not have | - | - | ILLEGAL_TRANSITION, asked for |
 """
@@ -46,6 +47,9 @@ from schemas.records import MAX_MICRO
 NO_STRATEGY = -1
 CASH_TOLERANCE = 10_000  # a hundredth of the currency
 HASH_FACTOR, HASH_PRIME = 1_000_003, 2_147_483_647
+MOST_MONEY = MAX_MICRO // 4  # millionths: cash, fees or costs; what is made of them still has 18 digits
+MOST_VALUE = MAX_MICRO // 125  # of a position: nine times the most that one may cost; of 1,000 the sum fits
+MOST_LOTS = 2 * MAX_LOTS  # a position and an order that sells all of it
 UNDONE = -1  # in the place of its content: a bust has undone this execution, perhaps before it came
 
 
@@ -73,11 +77,11 @@ def apply_report(state, rules, out, report):
         return
     if kind == ExecutionKind.POSITION:
         reconcile_position(state, out, report)
-    elif report.cumulative < 0 or report.cumulative > MAX_LOTS:
+    elif not can_be_valued(state, i, report.cumulative, 0):
         refuse(state, out, report)
         block(state, i, Reason.BLOCKED)
     elif kind == ExecutionKind.FILL or kind == ExecutionKind.BUST:
-        if not is_possible(account, report):
+        if not is_possible(state, report):
             refuse(state, out, report)
             block(state, i, Reason.BLOCKED)
         elif is_new(state, out, report):
@@ -190,19 +194,31 @@ def alter(state, out, report):
 
 @kernel
 def is_payable(account, amount):
-    """Does the ledger hold it? Its sums stay far from the end of 63 bits."""
-    return abs(account.cash) < 3 * MAX_MICRO and -MAX_MICRO < amount < MAX_MICRO
+    """Does the ledger hold `amount` millionths more, or less?"""
+    room = MOST_MONEY - max(abs(account.cash), abs(account.fees), abs(account.costs))
+    return -room < amount < room
 
 
 @kernel
-def is_possible(account, report):
-    """Could this fill be one? Its lots, price and fee within what the ledger can hold."""
+def can_be_valued(state, i, lots, price):
+    """Could `lots` be added to instrument `i` and still be valued: at `price` millionths, at its mark, and at
+    what it costs to sell them? Nothing is multiplied here, so nothing overflows.
+    """
+    position = state.positions[i]
+    each = max(price, position.mark, state.limits[0].commission_per_unit, 1)
+    return 0 <= lots <= MAX_LOTS and abs(position.quantity) + lots <= min(MOST_LOTS, MOST_VALUE // each)
+
+
+@kernel
+def is_possible(state, report):
+    """Could this fill be one? Its lots, prices and fee within what the ledger can hold."""
+    dearest = max(report.price, report.reference_price)
     return (
         report.execution_id >= 0
-        and 0 < report.quantity <= MAX_LOTS
-        and 0 < report.price < MAX_MICRO
-        and report.price < MAX_MICRO // report.quantity
-        and is_payable(account, report.fee)
+        and report.quantity > 0
+        and report.price > 0
+        and can_be_valued(state, report.instrument, report.quantity, dearest)
+        and is_payable(state.account[0], report.fee)
         and (report.side == Side.BUY or report.side == Side.SELL)
     )
 

@@ -7,7 +7,9 @@ from operators.gates.conflict import exposed
 from schemas.codes import Reason
 from schemas.records import MICRO
 
-MAX_LOTS = 1_000_000_000  # the square of a position still fits 63 bits, which the average cost needs
+# Of a position. The square of twice as many still fits 63 bits, which the average cost needs while all of it
+# is sold. The paper venue has a limit of its own, of an order: it knows nothing of the accounts it serves.
+MAX_LOTS = 1_000_000_000
 
 
 @kernel
