@@ -10,7 +10,7 @@ SEEDS ?= 1000
 START ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check coverage real bench simulate bugs lock clean
+.PHONY: help demo test lint check coverage real bench simulate lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,11 +49,8 @@ real: .venv/installed ## replay every strategy over real bars: DATA=DIR with bar
 bench: .venv/installed ## measure bars a second and peak memory
 	@$(BIN)/sluice bench
 
-simulate: .venv/installed ## search for a breach in sessions at random: SEEDS=n START=s
-	@$(BIN)/sluice simulate --seeds $(SEEDS) --start $(START)
-
-bugs: .venv/installed ## break each statement on purpose and see which net catches it; takes minutes
-	$(BIN)/pytest -m seeded_bugs tests/flows/test_seeded_bugs.py
+simulate: .venv/installed ## search for a breach in sessions at random: SEEDS=n START=s WORKERS=w
+	@$(BIN)/sluice simulate --seeds $(SEEDS) --start $(START) $(if $(WORKERS),--workers $(WORKERS))
 
 lock: .venv/installed ## resolve the dependencies anew
 	$(BIN)/pip-compile --quiet --strip-extras --extra dev --generate-hashes --allow-unsafe --no-emit-index-url \

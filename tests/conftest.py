@@ -15,6 +15,8 @@ from connectors.calendars import load_sessions
 from connectors.recording import BAR_SCHEMA, PRICE_COLUMNS, TIME, create_recording, write_bars
 from connectors.synthetic import Family, write_synthetic
 
+pytest_plugins = ["kafka_broker"]
+
 ROOT = Path(__file__).resolve().parent.parent
 FAMILY = Family("QQQ", (("QQQ", 1.0), ("TQQQ", 3.0), ("PSQ", -1.0), ("SQQQ", -3.0)))
 
