@@ -12,16 +12,13 @@ import numpy as np
 from operators.account import apply_events
 from operators.account_rules import initial_state
 from operators.account_state import ACCOUNT, REPORT, Rules, new_output, records, state_of
+from operators.journal import JournalError
 from operators.paper_venue import new_venue, venue_of, venue_rules
 from schemas.batches import AccountBatch, JournalBatch
 from schemas.codes import Breaker, HaltLevel, Reason
 from schemas.config import Config
 
 TABLES = 5
-
-
-class JournalError(RuntimeError):
-    """The journal cannot be applied; the account stops rather than guess."""
 
 
 class Account:
@@ -71,8 +68,9 @@ class Account:
         orders, executions, decisions, equity, alerts = (
             rows[0] if len(rows) == 1 else np.concatenate(rows) for rows in parts
         )
+        level = HaltLevel(self.state.account[0].level)
         figures = self.figures() if event.final else None
-        return [AccountBatch(orders, executions, decisions, equity, alerts, event.final, figures)]
+        return [AccountBatch(orders, executions, decisions, equity, alerts, level, event.final, figures)]
 
     def _first(self, event: JournalBatch) -> int:
         """The first row of the batch that was not applied before."""

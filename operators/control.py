@@ -12,6 +12,7 @@ import base64
 import binascii
 from collections.abc import Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from cryptography.exceptions import InvalidSignature
@@ -30,6 +31,7 @@ from schemas.config import Config
 from schemas.records import MAX_INT
 
 NONE = -1  # no breaker, strategy, instrument or limit
+KILL_FILE = "kill-file"  # issuer of the kill that a file in the control folder stands for; it needs no key
 POISON = (ControlRefusal.MALFORMED, ControlRefusal.FORGED)  # what cannot be believed: the account halts
 LIMIT_NAMES: tuple[str, ...] = LIMITS.names or ()
 LIMITS_START = ACCOUNT.itemsize // 8  # place of the limits in `State.words`
@@ -55,6 +57,7 @@ def read_command(raw: bytes, config: Config) -> Any:
     command = decode(Command, raw)
     if isinstance(command, Refused):
         row.refusal = ControlRefusal.MALFORMED
+        row.value = crc32(raw)  # what else is no command is another one
         return row
     row.action = command.action
     row.command_id = command.command_id
@@ -72,6 +75,8 @@ def _count_keys(command: Command, config: Config) -> int:
     """Different keys that signed, or `NONE` where something of it is not true."""
     if command.account != config.account.id:
         return NONE
+    if command.action == ControlAction.KILL and command.issuer == KILL_FILE and not command.signatures:
+        return 1
     if command.signatures and command.signatures[0].key != command.issuer:
         return NONE
     signed = signed_bytes(command)
@@ -224,7 +229,8 @@ def unblock(state, i):
     if position.blocked == Reason.NONE and position.denied == 0:
         return ControlRefusal.NOT_APPLICABLE
     position.blocked = Reason.NONE
-    position.denied = 0
+    if position.quantity >= 0:
+        position.denied = 0  # a short stays the venue's doing until it is covered
     return ControlRefusal.NONE
 
 

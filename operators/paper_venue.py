@@ -329,6 +329,15 @@ def next_report(venue, rules, now, report):  # noqa: ARG001 - every event has th
     return state_next(venue, report)
 
 
+@routine
+def take_reports(venue, rules, now, room):
+    """Move what is due into `room`, rows of dtype Report; returns how many."""
+    n = 0
+    while n < len(room) and next_report(venue, rules, now, room[n]):
+        n += 1
+    return n
+
+
 # --- requests
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.codes import HaltLevel
+
 Int64s = NDArray[np.int64]
 Float64s = NDArray[np.float64]
 Codes = NDArray[np.uint8]
@@ -19,7 +21,8 @@ class DeadLetters:
     empty.
 
     `reason` (n,) uint8 `DeadLetter` codes; `start_ns`, `end_ns` (n,) int64; `prices` (5, n) float64; `raw`
-    the bytes of each record that could not be decoded, empty where the columns say it all.
+    the bytes of each record that could not be decoded, empty where the columns say it all. `places`:
+    (partition, offset) of each, where they came from a topic and are known.
     """
 
     topic: str
@@ -30,6 +33,7 @@ class DeadLetters:
     prices: Float64s
     raw: list[bytes]
     final: bool = False
+    places: list[tuple[int, int]] | None = None
 
     def __len__(self) -> int:
         return len(self.reason)
@@ -126,8 +130,8 @@ class JournalRows:
 
 @dataclass(slots=True)
 class VenueInput:
-    """What a venue has to know: records of the journal, then all requests that left before the last of them;
-    either may be empty. `orders`: rows (m,) of `dtype_of(Order)`.
+    """What a venue has to know: records of the journal, and requests of the account, (m,) rows of
+    `dtype_of(Order)`. A request comes before the journal records that were written after it, if not sooner.
     """
 
     journal: JournalRows | None
@@ -161,14 +165,15 @@ class JournalBatch:
 
 @dataclass(slots=True)
 class AccountBatch:
-    """What the account stage made of one batch of its journal: rows of each output and, at the end of a
-    bounded recording, the
-    account's own figures."""
+    """What the account stage made of one batch of its journal: rows of each output, the halt level then and,
+    at the end of a bounded recording, the account's own figures.
+    """
 
     orders: NDArray[Any]
     executions: NDArray[Any]
     decisions: NDArray[Any]
     equity: NDArray[Any]
     alerts: NDArray[Any]
+    level: HaltLevel
     final: bool
     account: dict[str, Any] | None

@@ -261,7 +261,7 @@ def to_rows(model: type[Record], records: Sequence[Record], names: Names) -> NDA
             case "strategy":
                 rows[field] = _indices(field, values, names.strategies)
             case "money":
-                rows[field] = [_millionths(value) for value in values]
+                rows[field] = [millionths_of(value) for value in values]
             case _:
                 rows[field] = values
     for record, derived in zip(records, _order_ids(model, rows, names), strict=True):
@@ -290,7 +290,7 @@ def from_rows(model: type[R], rows: NDArray[Any], names: Names) -> list[R]:
                 assert enumeration is not None
                 columns[field] = [enumeration(code) for code in rows[field].tolist()]
             case "money":
-                columns[field] = [_decimal(value) for value in rows[field].tolist()]
+                columns[field] = [decimal_of(value) for value in rows[field].tolist()]
             case _:
                 columns[field] = rows[field].tolist()
     return [
@@ -321,12 +321,12 @@ def _named(field: str, indices: Sequence[int], names: Sequence[str]) -> list[str
     return [names[index] if index >= 0 else "" for index in indices]
 
 
-def _millionths(value: Decimal) -> int:
+def millionths_of(value: Decimal) -> int:
     """Exact whatever the decimal context's precision; the record has checked that six places are enough."""
     numerator, denominator = value.as_integer_ratio()
     return numerator * MICRO // denominator
 
 
-def _decimal(millionths: int) -> Decimal:
+def decimal_of(millionths: int) -> Decimal:
     """Six places, exact whatever the precision of the decimal context."""
     return Decimal((int(millionths < 0), tuple(int(d) for d in str(abs(millionths))), -6))

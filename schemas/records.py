@@ -267,6 +267,19 @@ class Equity(Record):
     costs: Money
 
 
+class Refusal(Record):
+    """A dead letter: what was refused, where it stood, and why. `partition` and `offset` are -1 where they
+    are not known any more; `record` is the refused bytes, or fields, in base64.
+    """
+
+    topic: Annotated[str, Field(max_length=249)]
+    partition: Count
+    offset: Count
+    reason: _code(codes.DeadLetter)  # type: ignore[valid-type]
+    symbol: str
+    record: str
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """What the indices of the fixed-width form stand for."""

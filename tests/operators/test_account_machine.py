@@ -27,7 +27,7 @@ from account_fixtures import (
     strategy,
 )
 
-from operators.account_machine import Account, JournalError
+from operators.account_machine import Account
 from operators.account_rules import account_rules
 from operators.account_state import (
     ACCOUNT,
@@ -38,6 +38,7 @@ from operators.account_state import (
     opening_breaker,
     strategy_breaker,
 )
+from operators.journal import JournalError
 from operators.order_lifecycle import is_live
 from schemas.batches import AccountBatch, JournalBatch
 from schemas.codes import Breaker, ControlAction, HaltLevel, Reason
