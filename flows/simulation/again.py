@@ -1,7 +1,7 @@
 """The journal of a scenario through the account stage again: at once, in cuts, and through crashes.
 
-Only whole groups of one time are cut, as everywhere. The account of the replay is the machine that runs in the
-graph; what it gives is compared byte by byte with what the simulation saw.
+Only whole groups of one time are cut, as everywhere. The account of the replay is the machine that runs in
+the graph; what it gives is compared byte by byte with what the simulation saw.
 """
 
 from typing import Any
@@ -10,7 +10,8 @@ import numpy as np
 
 from flows.simulation.run import Finding, Played
 from flows.simulation.shadow import NONE, Statement
-from operators.account_machine import TABLES, Account, JournalError
+from operators.account_machine import TABLES, Account
+from operators.journal import JournalError
 from schemas.batches import AccountBatch, JournalBatch
 
 
@@ -50,8 +51,8 @@ class Replay:
         return found or self._compare_state(account, "at once")
 
     def through_crashes(self) -> Finding | None:
-        """At each cut the process dies; it comes back with the snapshot of the cut before, and reads again from the
-        start of the journal.
+        """At each cut the process dies; it comes back with the snapshot of the cut before, and reads again
+        from the start of the journal.
         """
         account = self.account()
         kept: list[AccountBatch] = []
@@ -115,7 +116,10 @@ def tables(batch: AccountBatch) -> tuple[Any, ...]:
 def replay(played: Played) -> Finding | None:
     """Apply the journal again in every way; the first difference, if there is one."""
     again = Replay(played)
-    found = again.at_once() or again.through_crashes() or again.with_a_gap()
+    try:
+        found = again.at_once() or again.through_crashes() or again.with_a_gap()
+    except JournalError as error:
+        found = Finding(Statement.D3, 0, 0, NONE, 0, 0, str(error))
     for statement in (Statement.D2, Statement.D3):
         played.shadow.tested[statement] += 1
     return found

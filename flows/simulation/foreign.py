@@ -17,7 +17,7 @@ STRANGE_KINDS = (
 
 @routine
 def write_foreign(report, shadow, kind, salt, now):
-    """Fill `report`; False where there is nothing it could be about. What follows is no longer without faults."""
+    """Fill `report`; False where there is nothing it could be about. From here the venue has faults."""
     book = shadow.book[0]
     i = salt % len(shadow.lines)
     if kind <= Foreign.LATE_BUST:

@@ -1,9 +1,10 @@
 """One scenario through account, venue and journal, and its journal through the account again.
 
-`play` is compiled: it moves time from event to event. At each, the venue trades its bars; what it has to say by
-then, what the feed shows, what operators and strangers send becomes rows of the journal, one group; the account
-applies the group; the statements are asked; what the account sends reaches the venue. Answers that are quick make
-a group of their own. The journal is kept, and `replay` applies it again: at once, in cuts, and with crashes.
+`play` is compiled: it moves time from event to event. At each, the venue trades its bars; what it has to say
+by then, what the feed shows, what operators and strangers send becomes rows of the journal, one group; the
+account applies the group; the statements are asked; what the account sends reaches the venue. Answers that
+are quick make a group of their own. The journal is kept, and `replay` applies it again: at once, in cuts, and
+with crashes.
 """
 
 from dataclasses import dataclass
@@ -34,8 +35,8 @@ LATE_SLICES, MAIN, ANSWERS = range(3)
 
 
 class Journal(NamedTuple):
-    """Room for the rows, and how many are used: `counts` of rows and of reports. `waiting` (n, 3): event at which
-    a slice is due, minute, instrument; `counts[2]` of them.
+    """Room for the rows, and how many are used: `counts` of rows and of reports. `waiting` (n, 3): event at
+    which a slice is due, minute, instrument; `counts[2]` of them.
     """
 
     events: Any
@@ -109,8 +110,8 @@ def wait(journal, due, m, i):
 
 @routine
 def write_late(journal, market, k):
-    """Slices that are late and due at event `k`, of one bar end: a group. Rows of one time that follow each other
-    are one group, so those of the last row's time wait.
+    """Slices that are late and due at event `k`, of one bar end: a group. Rows of one time that follow each
+    other are one group, so those of the last row's time wait.
     """
     last_ns = journal.events[journal.counts[0] - 1].time_ns if journal.counts[0] > 0 else NONE
     time_ns = NONE
@@ -180,8 +181,8 @@ def write_slices(journal, market, k, m):
 def play(
     apply, timeline, market, commands, latency_ns, journal, state, rules, out, venue, terms, inbox, shadow
 ):
-    """Go through all events; `apply` is the account's `apply_events`. `DONE`; `FOUND`: a statement did not hold;
-    `FULL`: a buffer is too small.
+    """Go through all events; `apply` is the account's `apply_events`. `DONE`; `FOUND`: a statement did not
+    hold; `FULL`: a buffer is too small.
     """
     k = 0
     phase = LATE_SLICES
@@ -253,8 +254,8 @@ _COMPILED: list[Any] = []
 
 
 def play_compiled(*args: Any) -> int:
-    """`play`, compiled on first use. It calls the account by its address: that is large, compiled already, and
-    would be compiled once more if it became part of `play`.
+    """`play`, compiled on first use. It calls the account by its address: that is large, compiled already,
+    and would be compiled once more if it became part of `play`.
     """
     if vars(numba.config)["DISABLE_JIT"]:
         return int(play(apply_events, *args))
@@ -284,7 +285,7 @@ class Finding:
 
 @dataclass
 class Played:
-    """One scenario, gone through. `figures`: what happened in it, to be added up."""
+    """One scenario, gone through: to its end, or to the first statement that did not hold."""
 
     scenario: Scenario
     rules: Rules

@@ -56,9 +56,10 @@ class Foreign(IntEnum):
 class Market(NamedTuple):
     """Bars by minute and instrument, (m, i) int64: prices in millionths, volume in lots.
 
-    `time_ns` (m,): when the minute ends. `traded`: 1 where the venue has a bar. `delay`: how many events after
-    its end the account's feed shows it, `NEVER` for not at all; `again`: how many events after that it comes
-    once more, 0 for never. Signals of the strategies that read it, (m, i, s): values int64, verdicts uint8.
+    `time_ns` (m,): when the minute ends. `traded`: 1 where the venue has a bar. `delay`: how many events
+    after its end the account's feed shows it, `NEVER` for not at all; `again`: how many events after that it
+    comes once more, 0 for never. Signals of the strategies that read it, (m, i, s): values int64, verdicts
+    uint8.
     """
 
     time_ns: Int64s
@@ -549,8 +550,9 @@ def _limit(draw: Draw, name: str) -> int:
 
 
 class Timeline(NamedTuple):
-    """The scenario by event, (n,) int64: what happens at each time. `bar`: the minute that ends, -1 none; `tick`:
-    1 for a tick of the clock; commands and foreign reports from first to last; `salt`: a number for choices.
+    """The scenario by event, (n,) int64: what happens at each time. `bar`: the minute that ends, -1 none;
+    `tick`: 1 for a tick of the clock; commands and foreign reports from first to last; `salt`: a number for
+    choices.
     """
 
     time_ns: Int64s

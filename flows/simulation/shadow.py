@@ -1,8 +1,8 @@
 """Books of the simulation's own, kept from what entered and left the account: journal rows, orders, alerts.
 
-Nothing here is shared with gates, ledger, order life cycle or breakers: only the vocabulary of `schemas` and the
-layout of the account's arrays. Every position, sum and order here is what the venue has said so far, and nothing
-else.
+Nothing here is shared with gates, ledger, order life cycle or breakers: only the vocabulary of `schemas` and
+the layout of the account's arrays. Every position, sum and order here is what the venue has said so far, and
+nothing else.
 
 A *contradiction* is the venue doing what it had denied: a fill of an order that had ended with less, of more
 than was ordered, on the other side, of an order that is not ours; a bust; a charge. A breach of principle 1,
@@ -81,7 +81,7 @@ MEANING = {
     Statement.O11: "exits, flatten and kill are never refused",
     Statement.O12: "halt levels go down by a signed resume alone",
     Statement.O13: "breakers stay tripped until their rule or an operator",
-    Statement.D1: "orders are distinct ids are approved decisions",
+    Statement.D1: "orders, distinct ids and approved decisions are one to one",
     Statement.D2: "the journal again, in other cuts and through crashes, gives the same bytes",
     Statement.D3: "the state names its offset; older rows are skipped, a gap stops",
     Statement.D4: "output sequence without gaps",
@@ -97,6 +97,8 @@ def _fields(*names: str, **arrays: int) -> np.dtype[Any]:
 
 
 NONE = -1
+ENDLESS = 2**62  # `fillable` before a bar has come
+BELOW = -2  # a finding about a kind of alert or a switch counts it down from here
 UNDONE = -2  # kind of a fill that is undone: its id says nothing more
 LIVE = 0  # `ended` of an order that could still fill; else the report that ended it, plus one
 PLAIN_ALERTS = (
@@ -211,9 +213,10 @@ Records = NDArray[Any]
 
 
 class Shadow(NamedTuple):
-    """`executions` are the fills, busts and charges applied, in order; `places` finds them by id: open addressing,
-    0 is empty, else row + 1. `tested`: by statement. `alerts` and `reports`: by kind. `expected`: alerts that the
-    event in hand must make, by kind; `made`: that it made. `first`: rows of each output before the event.
+    """`executions` are the fills, busts and charges applied, in order; `places` finds them by id: open
+    addressing, 0 is empty, else row + 1. `tested`: by statement. `alerts` and `reports`: by kind. `expected`:
+    alerts that the event in hand must make, by kind; `made`: that it made. `first`: rows of each output
+    before the event.
     """
 
     book: Records
@@ -263,6 +266,7 @@ def new_shadow(config: Config, rules: Rules, orders: int, executions: int) -> Sh
     book.faultless = int(config.venue.faults is None)
     book.session = book.last_fill = book.flat_judged = book.close_judged = NONE
     shadow.lines["last_order"] = NONE
+    shadow.lines["fillable"] = ENDLESS
     shadow.lines["entry_ns"] = NONE
     shadow.finding[0].statement = NONE
     return shadow
@@ -461,7 +465,7 @@ def see_flat(shadow, i):
 
 @routine
 def expect_execution(shadow, out, report, late):
-    """The account must have written this execution next, with the position and the cash that it leaves here."""
+    """The account must have written this execution next, with the position and cash that it leaves here."""
     book = shadow.book[0]
     i = report.instrument
     k = book.execution_row

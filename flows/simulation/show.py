@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from flows.simulation.run import Played
+from flows.simulation.run import Finding, Played
+from flows.simulation.shadow import BELOW, MEANING, Statement
 from schemas.codes import (
     AlertKind,
     Breaker,
@@ -12,6 +13,7 @@ from schemas.codes import (
     ExecutionKind,
     Intent,
     OrderKind,
+    Outcome,
     Reason,
     Side,
     Stage,
@@ -23,6 +25,26 @@ from schemas.records import MICRO
 def lines_of(played: Played, last: int = 40) -> list[str]:
     """The last events, oldest first: when, what entered the account, what left it."""
     return list(_lines(played))[-last:]
+
+
+def sentence(played: Played, found: Finding) -> str:
+    """Which statement did not hold, where, when, and the two numbers that were compared."""
+    when = f" at {clock(played, found.time_ns)}" if found.time_ns else ""
+    note = f", {found.note}" if found.note else ""
+    return (
+        f"{found.statement.name} {MEANING[found.statement]}: {_place(played, found)}{when}{note}, "
+        f"{found.observed} beside {found.limit}"
+    )
+
+
+def _place(played: Played, found: Finding) -> str:
+    symbols = played.scenario.config.instruments
+    if 0 <= found.instrument < len(symbols):
+        return symbols[found.instrument]
+    if found.instrument > BELOW:
+        return "account"
+    place = BELOW - found.instrument
+    return f"breaker {place}" if found.statement == Statement.O13 else AlertKind(place).name
 
 
 def clock(played: Played, time_ns: int) -> str:
@@ -62,35 +84,45 @@ def _lines(played: Played) -> Iterator[str]:
             yield from (f"{'':14}-> {text}" for _, text in sorted(out))
 
 
-TABLES = ("order", "execution", "decision", "equity", "alert")
-
-
 def _marked(table: Any, name: str, symbols: tuple[str, ...]) -> Iterator[tuple[int, int, str]]:
-    """(time, sequence, text with the instrument as a place) of each row of an output."""
+    """(time, sequence, text) of each row of an output; no text where there is nothing to say."""
     for row in table:
-        symbol = "" if name == "equity" or row["instrument"] < 0 else symbols[row["instrument"]]
-        if name == "order":
-            kind = OrderKind(row["kind"]).name
-            limit = row["limit_price"] / MICRO
-            text = (
-                f"{kind} {Intent(row['intent']).name} {Side(row['side']).name} {row['quantity']} "
-                f"{symbol} at {limit or 'market'} #{row['order_ns'] % 10**15 // NS}.{row['attempt']}"
-            )
-            yield int(row["time_ns"]), int(row["sequence"]), text
-        elif name == "decision":
-            if row["outcome"] in (2, 3):
-                continue
-            text = f"{Stage(row['stage']).name} {Reason(row['reason']).name} {row['position']} to {row['approved']}"
-            yield int(row["time_ns"]), int(row["sequence"]), f"{text} {symbol}"
-        elif name == "alert":
-            kind = AlertKind(row["kind"]).name
-            if row["kind"] in (AlertKind.BREAKER_TRIPPED, AlertKind.BREAKER_RELEASED):
-                kind += f" {Breaker(row['breaker']).name}"
-            text = f"ALERT {kind} {symbol} {row['observed']} {row['limit']}"
-            yield int(row["time_ns"]), int(row["sequence"]), text
-        elif name == "execution":
-            text = f"booked {ExecutionKind(row['kind']).name}, position {row['position']}, cash {row['cash'] / MICRO:,.2f}"
-            yield int(row["known_ns"]), -1, f"{text} {symbol}"
+        symbol = symbols[row["instrument"]] if name != "equity" and row["instrument"] >= 0 else ""
+        if name == "execution":
+            yield int(row["known_ns"]), -1, _execution(row, symbol)
+        elif name in SAYS:
+            yield int(row["time_ns"]), int(row["sequence"]), SAYS[name](row, symbol)
+
+
+def _order(row: Any, symbol: str) -> str:
+    price = f"{row['limit_price'] / MICRO:.4f}" if row["limit_price"] else "market"
+    return (
+        f"{OrderKind(row['kind']).name} {Intent(row['intent']).name} {Side(row['side']).name} "
+        f"{row['quantity']} {symbol} at {price} #{row['order_ns'] % 10**15 // NS}.{row['attempt']}"
+    )
+
+
+def _decision(row: Any, symbol: str) -> str:
+    if row["outcome"] in (Outcome.REFUSED, Outcome.RECORDED):
+        return ""
+    moved = f"{row['position']} to {row['approved']}"
+    return f"{Stage(row['stage']).name} {Reason(row['reason']).name} {moved} {symbol}"
+
+
+def _execution(row: Any, symbol: str) -> str:
+    kind, cash = ExecutionKind(row["kind"]).name, row["cash"] / MICRO
+    return f"booked {kind} {symbol}, position {row['position']}, cash {cash:,.2f}"
+
+
+def _alert(row: Any, symbol: str) -> str:
+    kind = AlertKind(row["kind"]).name
+    if row["kind"] in (AlertKind.BREAKER_TRIPPED, AlertKind.BREAKER_RELEASED):
+        kind += f" {Breaker(row['breaker']).name}"
+    return f"ALERT {kind} {symbol} {row['observed']} {row['limit']}"
+
+
+TABLES = ("order", "execution", "decision", "equity", "alert")
+SAYS = {"order": _order, "decision": _decision, "alert": _alert}
 
 
 def _row(played: Played, event: Any) -> str:
@@ -102,7 +134,8 @@ def _row(played: Played, event: Any) -> str:
         name = names[report.instrument] if 0 <= report.instrument < len(names) else "-"
         text = f"{ExecutionKind(report.kind).name} {name} #{report.order_ns % 10**15 // NS}.{report.attempt}"
         if report.kind in (ExecutionKind.FILL, ExecutionKind.BUST):
-            text += f" {Side(report.side).name} {report.quantity} at {report.price / MICRO:.4f} id {report.execution_id}"
+            text += f" {Side(report.side).name} {report.quantity} at {report.price / MICRO:.4f}"
+            text += f" id {report.execution_id}"
         if report.kind == ExecutionKind.POSITION:
             text += f" {report.quantity}"
         return f"{text} so far {report.cumulative}"

@@ -2,18 +2,20 @@
 
 What is excused, and why:
 
-* P1, P2, P5 and O1, from a contradiction of the venue until the principle holds again (see `shadow`): the account
-  cannot refuse a fill that it was told would not come.
+* P1, P2, P5 and O1, from a contradiction of the venue until the principle holds again (see `shadow`): the
+  account cannot refuse a fill that it was told would not come.
 * P1, where a short that such a contradiction left is covered: that is bought at any price.
-* P3 and FLAT_BY are asked of an instrument whose bars in the minutes of the exits could each have filled all of
-  it, with a venue without faults and an event at least each minute: nothing else can make a market buy. Where a
-  session ends otherwise, the account must say NOT_FLAT.
+* P3 and FLAT_BY are asked of an instrument whose bars in the minutes of the exits could each have filled all
+  of it, with a venue without faults and an event at least each minute: nothing else can make a market buy.
+  Where a session ends otherwise, the account must say NOT_FLAT.
 * O8: an order that the venue never ended is not terminal at the close; it must have alerted.
-* O11: an exit waits for its retry while neither the end of the day nor a flatten forces it, and for fills that
-  were announced.
+* O11: an exit waits for its retry while neither the end of the day nor a flatten forces it, and for fills
+  that were announced.
 """
 
 from flows.simulation.shadow import (
+    BELOW,
+    ENDLESS,
     LIVE,
     NONE,
     PLAIN_ALERTS,
@@ -44,7 +46,6 @@ from schemas.codes import (
 from schemas.records import MICRO
 
 ORDERS, EXECUTIONS, DECISIONS, ALERTS = 0, 1, 2, 4
-ENDLESS = 2**62
 MINUTE_NS = 60_000_000_000
 DOUBLINGS = 64  # the longest wait between exits, in first waits
 
@@ -294,7 +295,7 @@ def check_alerts(shadow):
         statement = Statement.O5 if kind == AlertKind.LATE_FILL else Statement.O4
         made, expected = shadow.made[kind], shadow.expected[kind]
         if made + expected > 0:
-            ask(shadow, statement, made == expected, kind, made, expected)
+            ask(shadow, statement, made == expected, BELOW - kind, made, expected)
 
 
 # --- O2, O9: the ledger
@@ -360,7 +361,7 @@ def check_cash(shadow):
 
 @kernel
 def exposure(shadow, i):
-    """Lots held, still to come of open buys, and told of and not here yet. A buy that covers a short is none."""
+    """Lots held, still to come of open buys, and told of and not here yet. What covers a short is none."""
     line = shadow.lines[i]
     lots = line.quantity + line.owed_buy
     if line.last_order != NONE:
@@ -539,10 +540,10 @@ def check_breakers(shadow, state, rules):
             continue
         if switch.tripped == 1 and switch.trips == before.trips:
             kept = switch.until_ns == before.until_ns and switch.tripped_ns == before.tripped_ns
-            ask(shadow, Statement.O13, kept, k, switch.until_ns, before.until_ns)
+            ask(shadow, Statement.O13, kept, BELOW - k, switch.until_ns, before.until_ns)
         else:
             allowed = may_release(shadow, state, rules, k, before)
-            ask(shadow, Statement.O13, allowed, k, shadow.book[0].time_ns, before.until_ns)
+            ask(shadow, Statement.O13, allowed, BELOW - k, shadow.book[0].time_ns, before.until_ns)
     made = shadow.made[AlertKind.BREAKER_TRIPPED]
     require(shadow, Statement.O13, made == trips, NONE, made, trips)
     made = shadow.made[AlertKind.BREAKER_RELEASED]
