@@ -26,9 +26,12 @@ from flows.bench import bench as run_bench
 from flows.control_cli import control_app
 from flows.explain_cli import explain_command
 from flows.graph import Setup
+from flows.kafka_cli import topics_app
+from flows.live_cli import live_command, paper_command, publish_command
+from flows.process import USER_ERRORS, RunError
 from flows.real import replay_families
 from flows.replay import prepare
-from flows.run import USER_ERRORS, RunError, run
+from flows.run import run
 from flows.simulation.command import simulate
 from flows.summary import show
 from operators.quality import SymbolJudge
@@ -62,6 +65,11 @@ app.command("explain")(explain_command)
 app.command()(audit)
 app.command()(simulate)
 app.add_typer(control_app)
+LIVE = "Live: trade from Kafka topics"
+app.command("live", rich_help_panel=LIVE)(live_command)
+app.command("paper", rich_help_panel=LIVE)(paper_command)
+app.command("publish", rich_help_panel=LIVE)(publish_command)
+app.add_typer(topics_app, name="topics", rich_help_panel=LIVE)
 
 
 @app.callback()

@@ -1,13 +1,16 @@
 """The one graph, read from top to bottom in the order of the data.
 
-Live and replay build it from the same two functions; they differ in where bars come from and where outputs
-go.
+Live and replay build it from the same two stages; they differ in where bars come from, where the journal is
+and where outputs go.
 """
 
 import hashlib
 import importlib
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import bytewax.operators as op
 import numpy as np
@@ -18,17 +21,40 @@ from bytewax.outputs import Sink
 
 from connectors.calendars import load_sessions
 from flows.auditor import check_canaries
+from flows.wire import letters_out, names_of, outputs_out, reports_out, slices_out
 from operators.account_machine import Account
 from operators.account_rules import account_rules
-from operators.account_state import Rules
+from operators.account_state import COMMAND, EVENT, REPORT, Rules
 from operators.align import Align
+from operators.journal import Journal
 from operators.market import Indicators, Quality, SignalFilter, Strategies, journal_slices
 from operators.market_plan import MarketPlan, market_plan
 from operators.quality import QualityLimits
-from operators.shell import stateful
-from schemas.batches import AccountBatch, BarBatch, DeadLetters, MarketBatch, SliceBatch, Ticks
+from operators.shell import Machine, stateful
+from operators.venue_machine import PaperVenue
+from schemas.batches import (
+    AccountBatch,
+    BarBatch,
+    DeadLetters,
+    JournalBatch,
+    JournalRows,
+    MarketBatch,
+    SliceBatch,
+    Ticks,
+    VenueInput,
+)
+from schemas.codes import EventKind
 from schemas.config import Config, ConfigError
+from schemas.records import Order, dtype_of
 from schemas.sessions import Sessions
+
+
+class Sinks(NamedTuple):
+    """Where a live graph writes."""
+
+    journal: Sink[Any]
+    outputs: Sink[Any]
+    dead_letters: Sink[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,29 +123,73 @@ def market_stage(
 
 
 def account_stage(
-    slices: KeyedStream[SliceBatch], ticks: KeyedStream[Ticks], setup: Setup
+    journal: KeyedStream[Any], setup: Setup, align: Callable[[], Machine[Any, JournalBatch]]
 ) -> KeyedStream[AccountBatch]:
-    """One owner of all account state. Key: account."""
-    config, parameters = setup.config, setup.identity
-    lanes: KeyedStream[SliceBatch | Ticks] = op.merge("journal", slices, ticks)
-    aligned = stateful(
-        "align", lanes, lambda: Align(len(config.instruments), len(config.strategies)), parameters
-    )
-    return stateful("account", aligned, lambda: Account(config, setup.rules), parameters)
+    """One owner of all account state. Key: account. `align` puts the journal into the order of event time."""
+    parameters = setup.identity
+    aligned = stateful(align().name, journal, align, parameters)
+    return stateful("account", aligned, lambda: Account(setup.config, setup.rules), parameters)
 
 
-def replay_graph(source: Source, sink: Sink, setup: Setup, results_key: str) -> Dataflow:  # type: ignore[type-arg]
+def replay_graph(source: Source[Any], sink: Sink[Any], setup: Setup, results_key: str) -> Dataflow:
     """Recorded bars in, results out; the journal is an edge and the venue is inside the account stage."""
     flow = Dataflow("replay")
     recorded = op.input("recording", flow, source)
     split = op.branch("bars_or_ticks", recorded, lambda item: isinstance(item[1], BarBatch))
 
     slices, dead = market_stage(split.trues, setup)
-    outputs = account_stage(slices, split.falses, setup)
+    journal: KeyedStream[Any] = op.merge("journal", slices, split.falses)
+    config = setup.config
+    align = partial(Align, len(config.instruments), len(config.strategies))
+    outputs = account_stage(journal, setup, align)
 
     results = op.merge("results", outputs, dead)
     keyed = op.map("results_key", results, lambda item: (results_key, item[1]))
     op.output("out", keyed, sink)
+    return flow
+
+
+def live_graph(
+    source: Source[Any], sinks: Sinks, setup: Setup, grace_ns: int, watch: Callable[[AccountBatch], None]
+) -> Dataflow:
+    """Topics in, topics out. The journal leaves as a topic and comes back as one, so it has one order for
+    good; which of the two stages is busy depends on the topics that the source reads. `watch` sees what the
+    account stage does, for metrics.
+    """
+    config = setup.config
+    names = names_of(config)
+    flow = Dataflow("live")
+    read = op.input("kafka", flow, source)
+    bars = op.branch("bars", read, lambda item: isinstance(item[1], BarBatch))
+    rows = op.branch("journal_rows", bars.falses, lambda item: isinstance(item[1], JournalRows))
+    refused = op.branch("refused", rows.falses, lambda item: isinstance(item[1], DeadLetters))
+
+    slices, dead = market_stage(bars.trues, setup)
+    said = op.map("slices_out", slices, lambda item: slices_out(item[1], config))
+    timed = op.map("clock_out", refused.falses, lambda item: item[1])
+    op.output("journal_out", op.merge("to_journal", said, timed), sinks.journal)
+
+    align = partial(Journal, len(config.instruments), len(config.strategies), grace_ns)
+    outputs = account_stage(rows.trues, setup, align)
+    op.inspect("watch", outputs, lambda _, item: watch(item[1]))
+    decided = op.map("decided", outputs, lambda item: (item[0], outputs_out(item[1], names)))
+    op.output("orders_out", decided, sinks.outputs)
+
+    letters = op.merge("dead", dead, refused.trues)
+    kept = op.map("letters", letters, lambda item: letters_out(item[1]))
+    op.output("dead_letters_out", kept, sinks.dead_letters)
+    return flow
+
+
+def paper_graph(source: Source[Any], sink: Sink[Any], setup: Setup, grace_ns: int) -> Dataflow:
+    """The paper venue beside a live account: journal and orders in, reports for the journal out."""
+    names = names_of(setup.config)
+    flow = Dataflow("paper")
+    read = op.input("kafka", flow, source)
+    venue = partial(PaperVenue, setup.config, setup.sessions, grace_ns)
+    told = stateful("paper_venue", read, venue, setup.identity)
+    reports = op.map("reports_out", told, lambda item: (item[0], reports_out(item[1], names)))
+    op.output("journal_out", reports, sink)
     return flow
 
 
@@ -142,3 +212,18 @@ def compile_kernels(setup: Setup) -> None:
         for journal in align.step(lane):
             account.step(journal)
     check_canaries()
+
+
+def compile_venue(setup: Setup) -> None:
+    """The same for the paper venue: a venue of its own sees one request, one bar and one close."""
+    config, opened_ns = setup.config, int(setup.sessions.open_ns[0])
+    venue = PaperVenue(config, setup.sessions, grace_ns=0)
+    events, orders = np.zeros(3, EVENT), np.zeros(1, dtype_of(Order))
+    events["kind"] = EventKind.TICK
+    events["kind"][0] = EventKind.SLICE
+    events["time_ns"] = opened_ns + 1, opened_ns + 2, int(setup.sessions.close_ns[0]) + 1
+    orders["time_ns"] = opened_ns
+    values = np.zeros((3, len(config.strategies)), np.int64)
+    nothing = np.zeros(0, REPORT), np.zeros(0, COMMAND)
+    rows = JournalRows(np.arange(3), events, values, values.astype(np.uint8), *nothing)
+    venue.step(VenueInput(rows, orders))

@@ -25,8 +25,8 @@ from connectors.results import SUMMARY
 from flows.control_cli import load_commands
 from flows.graph import Setup
 from flows.interpreted import Watch, interpreted
+from flows.process import RunError
 from flows.replay import WINDOW_ROWS, WINDOW_ROWS_A_SYMBOL
-from flows.run import RunError
 from operators import account as account_stage
 from operators import signal_filter
 from operators.account_machine import Account

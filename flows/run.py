@@ -1,52 +1,25 @@
-"""Runs a prepared replay in this process: progress, a graceful stop, recovery, and errors that say what to
-do.
-"""
+"""Runs a prepared replay in this process, and shows how far it is."""
 
-import fcntl
 import gc
-import signal
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import cluster_main
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from connectors.control_files import ControlError
-from connectors.recording import RecordingError
 from connectors.replay_source import Progress as ReplayProgress
-from connectors.results import ResultsError
-from flows.auditor import AuditAlarm, AuditError
 from flows.graph import compile_kernels
+from flows.process import hold_recovery, stop_on_signal, telling_errors
 from flows.replay import Replay
-from operators.account_machine import JournalError
 from operators.compiled import COLD
-from operators.shell import SnapshotError
-from schemas.config import ConfigError
 
-USER_ERRORS = (
-    AuditAlarm,
-    AuditError,
-    ConfigError,
-    ControlError,
-    JournalError,
-    RecordingError,
-    ResultsError,
-    SnapshotError,
-)
 PLAIN_SECONDS = 5.0
-
-
-class RunError(RuntimeError):
-    """A run could not be started or finished, for a reason its user can mend."""
 
 
 def run(
@@ -68,89 +41,20 @@ def run(
     compile_kernels(replay.setup)
     gc.freeze()  # what start-up made stays; looking through it again and again only costs time
     with (
-        _locked(recovery) as config,
-        _stop_on_signal(replay.progress),
+        hold_recovery(recovery) as config,
+        stop_on_signal(replay.progress.stop),
         _shown(replay.progress, console, quiet),
+        telling_errors(),
     ):
-        try:
-            cluster_main(
-                replay.flow,
-                [],
-                0,
-                epoch_interval=timedelta(seconds=snapshot_seconds if recovery else 0),
-                recovery_config=config,
-                worker_count_per_proc=workers,
-            )
-        except Exception as error:
-            for known in _chain(error):
-                if isinstance(known, USER_ERRORS):
-                    raise known from None
-            raise
+        cluster_main(
+            replay.flow,
+            [],
+            0,
+            epoch_interval=timedelta(seconds=snapshot_seconds if recovery else 0),
+            recovery_config=config,
+            worker_count_per_proc=workers,
+        )
     return replay.progress.summary
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what caused it: Bytewax wraps what a step raises."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-@contextmanager
-def _locked(recovery: Path | None) -> Iterator[RecoveryConfig | None]:
-    """Prepare the recovery directory and hold it alone: two runs on one directory would double every
-    effect.
-    """
-    if recovery is None:
-        yield None
-        return
-    if recovery.exists() and not recovery.is_dir():
-        raise RunError(f"--recovery {recovery} is a file; snapshots need a folder")
-    recovery.mkdir(parents=True, exist_ok=True)
-    with (recovery / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(
-                f"another run holds the recovery directory {recovery}; wait for it, or give this run another "
-                f"--recovery"
-            ) from None
-        stores = sorted(recovery.glob("part-*.sqlite3"))
-        for store in stores:
-            _check_store(store)
-        if not stores:
-            init_db_dir(recovery, 1)
-        yield RecoveryConfig(recovery)
-
-
-def _check_store(store: Path) -> None:
-    """A damaged store must be a message, not a crash of the library that opens it."""
-    try:
-        with closing(sqlite3.connect(store)) as database:
-            (said,) = database.execute("PRAGMA quick_check").fetchone()
-    except sqlite3.Error as error:
-        said = str(error)
-    if said != "ok":
-        raise RunError(f"{store} is damaged ({said}); start anew with an empty recovery directory")
-
-
-@contextmanager
-def _stop_on_signal(progress: ReplayProgress) -> Iterator[None]:
-    """The first SIGINT or SIGTERM ends the input after the batch in hand; a second SIGINT interrupts."""
-
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the form of a signal handler
-        progress.stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 @contextmanager

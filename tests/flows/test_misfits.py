@@ -12,8 +12,9 @@ from rich.console import Console
 from test_cli import assert_message
 
 from connectors.recording import BarRecording
+from flows.process import USER_ERRORS
 from flows.replay import prepare
-from flows.run import USER_ERRORS, run
+from flows.run import run
 from schemas.config import parse_config
 
 Configuration = Callable[..., dict[str, Any]]

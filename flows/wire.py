@@ -1,0 +1,302 @@
+"""Records of topics as batches of the graph, and back. Nothing here decides anything: what cannot be decoded
+is a dead letter, and in the journal it also halts the account, as it may have been an execution.
+"""
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from connectors.kafka.sinks import Outbox, Outgoing
+from connectors.kafka.source import Polled
+from operators.account_state import COMMAND, EVENT, REPORT, records
+from operators.control import read_command
+from schemas.batches import AccountBatch, BarBatch, DeadLetters, JournalRows, SliceBatch, VenueBatch
+from schemas.codecs import Refused, decimal_of, decode, encode, from_rows, millionths_of, to_rows
+from schemas.codes import DeadLetter, EventKind, Verdict
+from schemas.commands import Command
+from schemas.config import Config
+from schemas.records import (
+    Alert,
+    Bar,
+    Decision,
+    MarketSlice,
+    Names,
+    Order,
+    Refusal,
+    Report,
+    Signal,
+    Tick,
+    dtype_of,
+)
+from schemas.topics import ALERTS, BARS, DEAD_LETTERS, DECISIONS, JOURNAL, ORDERS
+
+JOURNAL_RECORDS = (MarketSlice, Tick, Report, Command)
+PRICES = ("open", "high", "low", "close")
+MOST_RAW = 40_000  # bytes of a refused record that a dead letter keeps: in base64 they fit one record
+
+Message = tuple[int, int, bytes | None, bytes | None]
+"""(partition, offset, key, value)."""
+
+
+def names_of(config: Config) -> Names:
+    """What the indices of this configuration's rows stand for."""
+    return Names(config.account.id, config.instruments, tuple(s.name for s in config.strategies))
+
+
+def messages_of(polled: Polled) -> list[Message]:
+    """Messages as they were polled; one without a place is none."""
+    return [
+        (m.partition() or 0, m.offset() or 0, _bytes(m.key()), _bytes(m.value())) for m in polled.messages
+    ]
+
+
+def _bytes(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value
+
+
+# --- bars
+
+
+def bars_of(messages: Sequence[Message], config: Config) -> tuple[list[BarBatch], DeadLetters | None, int]:
+    """Bars by symbol, in order; what is no bar of an instrument; and how many were of other symbols, where
+    the configuration ignores these.
+    """
+    refused = _Refused(BARS)
+    by_symbol: dict[str, list[Bar]] = {}
+    ignored = 0
+    for message in messages:
+        _, _, key, value = message
+        bar = decode(Bar, value)
+        if isinstance(bar, Refused):
+            refused.add(message, bar.reason, _text(key))
+        elif key != bar.symbol.encode():
+            refused.add(message, DeadLetter.WRONG_KEY, bar.symbol)
+        elif bar.symbol in config.instruments:
+            by_symbol.setdefault(bar.symbol, []).append(bar)
+        elif config.bars.other_symbols == "ignore":
+            ignored += 1
+        else:
+            refused.add(message, DeadLetter.UNKNOWN_SYMBOL, bar.symbol)
+    return [_bar_batch(symbol, bars) for symbol, bars in by_symbol.items()], refused.letters(), ignored
+
+
+def _bar_batch(symbol: str, bars: list[Bar]) -> BarBatch:
+    end_ns = np.array([bar.end_ns for bar in bars], np.int64)
+    return BarBatch(
+        symbol,
+        np.array([bar.start_ns for bar in bars], np.int64),
+        end_ns,
+        np.array([[b.open, b.high, b.low, b.close, b.volume] for b in bars]).T.copy(),
+        np.zeros(len(bars), np.uint8),
+        int(end_ns.max()),
+    )
+
+
+# --- journal
+
+
+def journal_rows(messages: Sequence[Message], config: Config) -> tuple[JournalRows, DeadLetters | None]:
+    """Records of the account's journal, one row for each message; n >= 1."""
+    refused = _Refused(JOURNAL)
+    n, names = len(messages), names_of(config)
+    where = {name: k for k, name in enumerate(names.instruments)}
+    events = np.zeros(n, EVENT)
+    events["instrument"] = -1
+    values = np.zeros((n, len(names.strategies)), np.int64)
+    verdicts = np.full(values.shape, Verdict.ABSENT, np.uint8)
+    reports: list[Report] = []
+    commands: list[bytes] = []
+    for k, message in enumerate(messages):
+        _, _, key, value = message
+        record = decode(JOURNAL_RECORDS, value)
+        fault = _fault(record, key, config, where)
+        if fault != DeadLetter.NONE:
+            refused.add(message, fault, "")
+            _row(events, k, EventKind.CONTROL, 0, len(commands))
+            commands.append(f"no record, at {message[1]}".encode())
+        elif isinstance(record, MarketSlice):
+            _row(events, k, EventKind.SLICE, record.time_ns, 0)
+            events["instrument"][k] = where[record.instrument]
+            for name in PRICES:
+                events[name][k] = millionths_of(getattr(record, name))
+            events["volume"][k] = record.volume
+            for s, name in enumerate(names.strategies):
+                if name in record.signals:
+                    values[k, s], verdicts[k, s] = record.signals[name].value, record.signals[name].verdict
+        elif isinstance(record, Tick):
+            _row(events, k, EventKind.TICK, record.time_ns, 0)
+        elif isinstance(record, Report):
+            _row(events, k, EventKind.EXECUTION, record.time_ns, len(reports))
+            reports.append(record)
+        else:
+            assert value is not None
+            _row(events, k, EventKind.CONTROL, 0, len(commands))
+            commands.append(value)
+    offsets = np.array([offset for _, offset, _, _ in messages], np.int64)
+    told = to_rows(Report, reports, names) if reports else np.zeros(0, REPORT)
+    asked = records(COMMAND, len(commands))
+    for k, raw in enumerate(commands):
+        asked[k] = read_command(raw, config)
+    return JournalRows(offsets, events, values, verdicts, told, asked.view(np.ndarray)), refused.letters()
+
+
+def _row(events: Any, k: int, kind: EventKind, time_ns: int, detail: int) -> None:
+    events["kind"][k], events["time_ns"][k], events["detail"][k] = kind, time_ns, detail
+
+
+def _fault(record: Any, key: bytes | None, config: Config, where: dict[str, int]) -> DeadLetter:
+    """Why a record of the journal cannot be applied."""
+    if isinstance(record, Refused):
+        return record.reason
+    if key != config.account.id.encode():
+        return DeadLetter.WRONG_KEY
+    if isinstance(record, MarketSlice):
+        unknown = set(record.signals) - {s.name for s in config.strategies}
+        if record.instrument not in where or unknown:
+            return DeadLetter.UNKNOWN_SYMBOL
+    if isinstance(record, Report):
+        try:
+            to_rows(Report, [record], names_of(config))
+        except ValueError:
+            return DeadLetter.UNKNOWN_SYMBOL
+    return DeadLetter.NONE
+
+
+def slices_out(batch: SliceBatch, config: Config) -> Outbox:
+    """Slices on their way to the journal, in order."""
+    names = names_of(config)
+    symbol = names.instruments[batch.instrument]
+    key = names.account.encode()
+    out = []
+    for event, values, verdicts in zip(
+        batch.events, batch.values.tolist(), batch.verdicts.tolist(), strict=True
+    ):
+        signals = {
+            name: Signal(value=value, verdict=Verdict(verdict))
+            for name, value, verdict in zip(names.strategies, values, verdicts, strict=True)
+            if verdict != Verdict.ABSENT
+        }
+        prices = {name: decimal_of(int(event[name])) for name in PRICES}
+        record = MarketSlice(
+            instrument=symbol,
+            time_ns=int(event["time_ns"]),
+            **prices,
+            volume=int(event["volume"]),
+            signals=signals,
+        )
+        out.append(Outgoing(JOURNAL, key, encode(record)))
+    return Outbox(out)
+
+
+def clock_out(account: str, time_ns: int | None, commands: Sequence[bytes]) -> Outbox:
+    """A tick, if the clock says one, and operators' commands on their way to the journal."""
+    said = [*commands] if time_ns is None else [encode(Tick(time_ns=time_ns)), *commands]
+    return Outbox([Outgoing(JOURNAL, account.encode(), value) for value in said])
+
+
+def reports_out(batch: VenueBatch, names: Names) -> Outbox:
+    """A venue's reports on their way to the journal, numbered, so that none is written twice."""
+    key = names.account.encode()
+    reports = from_rows(Report, batch.reports, names)
+    return Outbox([Outgoing(JOURNAL, key, encode(r), batch.number + k) for k, r in enumerate(reports)])
+
+
+# --- what the account says
+
+
+def outputs_out(batch: AccountBatch, names: Names) -> Outbox:
+    """Orders, decisions and alerts on their way to their topics, by sequence."""
+    tables: tuple[tuple[str, type[Order | Decision | Alert], Any], ...] = (
+        (ORDERS, Order, batch.orders),
+        (DECISIONS, Decision, batch.decisions),
+        (ALERTS, Alert, batch.alerts),
+    )
+    key = names.account.encode()
+    out = [
+        Outgoing(topic, key, encode(record), record.sequence)
+        for topic, model, table in tables
+        for record in from_rows(model, table, names)
+    ]
+    return Outbox(sorted(out, key=_sequence))
+
+
+def _sequence(record: Outgoing) -> int:
+    assert record.sequence is not None
+    return record.sequence
+
+
+def order_rows(messages: Sequence[Message], names: Names) -> Any:
+    """Requests (n,) of `dtype_of(Order)` of the account. Raises `ValueError` for what is none: only the
+    account itself writes there.
+    """
+    orders: list[Order] = []
+    for partition, offset, _, value in messages:
+        order = decode(Order, value)
+        if isinstance(order, Refused):
+            raise ValueError(
+                f"topic {ORDERS}, partition {partition}, offset {offset}: {order.detail}; something else "
+                f"than an account writes to this topic: see kafka.prefix and kafka.account_partition"
+            )
+        orders.append(order)
+    return to_rows(Order, orders, names) if orders else np.zeros(0, dtype_of(Order))
+
+
+# --- dead letters
+
+
+def letters_out(letters: DeadLetters) -> Outbox:
+    """Dead letters on their way to their topic; the key is the topic they came from."""
+    out = []
+    for k in range(len(letters)):
+        partition, offset = letters.places[k] if letters.places else (-1, -1)
+        record = Refusal(
+            topic=letters.topic,
+            partition=partition,
+            offset=offset,
+            reason=DeadLetter(int(letters.reason[k])),
+            symbol=letters.symbol[k],
+            record=base64.b64encode((letters.raw[k] or _fields(letters, k))[:MOST_RAW]).decode(),
+        )
+        out.append(Outgoing(DEAD_LETTERS, letters.topic.encode(), encode(record)))
+    return Outbox(out)
+
+
+def _fields(letters: DeadLetters, k: int) -> bytes:
+    """What is known of a record that decoded, and was refused for what it says."""
+    prices = dict(zip((*PRICES, "volume"), letters.prices[:, k].tolist(), strict=True))
+    times = {"start_ns": int(letters.start_ns[k]), "end_ns": int(letters.end_ns[k])}
+    return json.dumps({"symbol": letters.symbol[k], **times, **prices}).encode()
+
+
+class _Refused:
+    """Dead letters of one topic, as they are found."""
+
+    def __init__(self, topic: str):
+        self.topic = topic
+        self.rows: list[tuple[Message, DeadLetter, str]] = []
+
+    def add(self, message: Message, reason: DeadLetter, symbol: str) -> None:
+        self.rows.append((message, reason, symbol))
+
+    def letters(self) -> DeadLetters | None:
+        n = len(self.rows)
+        if not n:
+            return None
+        nothing = np.zeros(n, np.int64)
+        return DeadLetters(
+            self.topic,
+            [symbol for _, _, symbol in self.rows],
+            np.array([reason for _, reason, _ in self.rows], np.uint8),
+            nothing,
+            nothing,
+            np.full((5, n), np.nan),
+            [message[3] or b"" for message, _, _ in self.rows],
+            places=[(message[0], message[1]) for message, _, _ in self.rows],
+        )
+
+
+def _text(key: bytes | None) -> str:
+    return (key or b"").decode("utf-8", "replace")[:32]
