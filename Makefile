@@ -8,12 +8,14 @@ CONFIG ?= deploy/us-families.toml
 OUT ?= out
 SEEDS ?= 1000
 START ?= 0
+KILLS ?= 200
+SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check coverage real bench simulate lock clean
+.PHONY: help demo test lint check coverage real bench simulate kill-campaign lock clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 # pip of the system installs into the environment, so that a machine without ensurepip will do.
 .venv/installed: deploy/requirements.lock pyproject.toml
@@ -51,6 +53,9 @@ bench: .venv/installed ## measure bars a second and peak memory
 
 simulate: .venv/installed ## search for a breach in sessions at random: SEEDS=n START=s WORKERS=w
 	@$(BIN)/sluice simulate --seeds $(SEEDS) --start $(START) $(if $(WORKERS),--workers $(WORKERS))
+
+kill-campaign: .venv/installed ## kill live trading over and over on a real broker: KILLS=n SEED=s
+	@cd tests/flows && PYTHONPATH=..:../.. ../../$(BIN)/python kill_campaign.py --kills $(KILLS) --seed $(SEED)
 
 lock: .venv/installed ## resolve the dependencies anew
 	$(BIN)/pip-compile --quiet --strip-extras --extra dev --generate-hashes --allow-unsafe --no-emit-index-url \
