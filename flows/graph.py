@@ -50,10 +50,12 @@ from schemas.sessions import Sessions
 
 
 class Sinks(NamedTuple):
-    """Where a live graph writes."""
+    """Where a live graph writes. `outputs` None: the account stage is elsewhere, and a second writer for its
+    outputs would shut it out.
+    """
 
     journal: Sink[Any]
-    outputs: Sink[Any]
+    outputs: Sink[Any] | None
     dead_letters: Sink[Any]
 
 
@@ -169,11 +171,12 @@ def live_graph(
     timed = op.map("clock_out", refused.falses, lambda item: item[1])
     op.output("journal_out", op.merge("to_journal", said, timed), sinks.journal)
 
-    align = partial(Journal, len(config.instruments), len(config.strategies), grace_ns)
-    outputs = account_stage(rows.trues, setup, align)
-    op.inspect("watch", outputs, lambda _, item: watch(item[1]))
-    decided = op.map("decided", outputs, lambda item: (item[0], outputs_out(item[1], names)))
-    op.output("orders_out", decided, sinks.outputs)
+    if sinks.outputs is not None:
+        align = partial(Journal, len(config.instruments), len(config.strategies), grace_ns)
+        outputs = account_stage(rows.trues, setup, align)
+        op.inspect("watch", outputs, lambda _, item: watch(item[1]))
+        decided = op.map("decided", outputs, lambda item: (item[0], outputs_out(item[1], names)))
+        op.output("orders_out", decided, sinks.outputs)
 
     letters = op.merge("dead", dead, refused.trues)
     kept = op.map("letters", letters, lambda item: letters_out(item[1]))

@@ -56,17 +56,18 @@ def live(config: Config, control: Path | None = None, shard: str = "") -> Servic
         clock=_clock(config, control) if JOURNAL in topics else None,
         stop=stop,
     )
+    outputs = ExactlyOnceSink(
+        settings,
+        kafka.prefix,
+        OUTPUTS,
+        kafka.account_partition,
+        transactional_id=f"{kafka.prefix}{account}",
+        identity=f"outputs of {account}",
+        on_written=figures.written,
+    )
     sinks = Sinks(
         JournalSink(settings, kafka.prefix, kafka.account_partition, on_written=figures.written),
-        ExactlyOnceSink(
-            settings,
-            kafka.prefix,
-            OUTPUTS,
-            kafka.account_partition,
-            transactional_id=f"{kafka.prefix}{account}",
-            identity=f"outputs of {account}",
-            on_written=figures.written,
-        ),
+        outputs if JOURNAL in topics else None,
         JournalSink(settings, kafka.prefix, 0, on_written=figures.written),
     )
     graph = live_graph(source, sinks, setup, grace_of(terms), figures.decided)
