@@ -10,6 +10,7 @@ started again, the flow continues from the snapshot: there is no other way to re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import monotonic, sleep
 from typing import Any
 
 from bytewax.outputs import DynamicSink, FixedPartitionedSink, StatefulSinkPartition, StatelessSinkPartition
@@ -28,6 +29,8 @@ from connectors.kafka.client import KafkaProblem, logger
 
 SEQUENCE = "sequence"
 TRY_SECONDS = 5.0  # for one call to a broker that may be away; then the call is made again
+LEADER_SECONDS = 5.0
+READ_SECONDS = 0.05  # it waits for this long also where the end has been reached
 TRANSACTION_SECONDS = 60  # a writer that stands still for longer has lost its transaction
 FOREIGN = "this topic is not the one that this recovery directory was written with"
 Settings = dict[str, Any]
@@ -161,8 +164,13 @@ class _Writer:
             if record.sequence is not None:
                 headers[SEQUENCE] = b"%d" % record.sequence
             self.producer.produce(topic, record.value, record.key, self.partition, report, headers=headers)
-        while self.producer.flush(TRY_SECONDS):
-            pass  # the client's callbacks, which are called in there, say that no broker answers
+        try:
+            while self.producer.flush(TRY_SECONDS):
+                pass  # the client's callbacks, which are called in there, say that no broker answers
+        except SystemError as error:  # a delivery was reported while a fatal error was being raised
+            if isinstance(error.__cause__, KafkaException):
+                raise error.__cause__ from None
+            raise
         if errors:
             raise KafkaException(errors[0])
         return ends
@@ -228,7 +236,7 @@ class _Numbered(StatefulSinkPartition[Outbox, Snapshot]):
         consumer = Consumer(sink.settings | ours)
         consumer.assign(places)
         while any(ends.get(name, -1) < end for name, end in needed.items()):
-            for message in consumer.consume(1000, TRY_SECONDS):
+            for message in consumer.consume(1000, READ_SECONDS):
                 error, name, offset = message.error(), str(message.topic()), message.offset() or 0
                 where = f"{name} [{sink.partition}]"
                 if error is None:
@@ -253,16 +261,19 @@ class _Numbered(StatefulSinkPartition[Outbox, Snapshot]):
         last message may stand before the end.
         """
         admin = AdminClient(self.sink.settings)
-        ends: dict[str, int] = {}
-        for place, end in admin.list_offsets({place: OffsetSpec.latest() for place in places}).items():
+        deadline = monotonic() + LEADER_SECONDS  # a topic just made has no leader for a moment
+        while True:
+            asked = admin.list_offsets({place: OffsetSpec.latest() for place in places})
             try:
-                ends[place.topic] = end.result().offset
+                return {place.topic: end.result().offset for place, end in asked.items()}
             except KafkaException as error:
-                raise KafkaProblem(
-                    f"{place.topic} [{place.partition}] cannot be read back: {error.args[0].str()}. Where it is "
-                    f"missing, `sluice topics ensure` creates it"
-                ) from None
-        return ends
+                if monotonic() > deadline:
+                    names = ", ".join(f"{place.topic} [{place.partition}]" for place in places)
+                    raise KafkaProblem(
+                        f"{names} cannot be read back: {error.args[0].str()}. Where one is missing, "
+                        f"`sluice topics ensure` creates it"
+                    ) from None
+            sleep(0.1)
 
     def write_batch(self, values: list[Outbox]) -> None:
         newer: list[Outgoing] = []

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from bytewax.recovery import init_db_dir
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
-from kafka_broker import KafkaBroker
+from confluent_kafka.admin import AdminClient
+from kafka_broker import KafkaBroker, create_topic
 from numbered_flow import TOPICS, Task, pair, settings
 
 from connectors.kafka import sinks
@@ -33,10 +33,8 @@ WRITERS = pytest.mark.parametrize("transactional_id", ["writer", None])
 @pytest.fixture
 def topics(broker: KafkaBroker, prefix: str) -> str:
     """The prefix of topics that exist, each of one partition."""
-    admin = AdminClient(settings(broker.bootstrap))
-    wanted = [NewTopic(prefix + name, 1, 1) for name in TOPICS]
-    for created in admin.create_topics(wanted).values():
-        created.result()
+    for name in TOPICS:
+        create_topic(broker.bootstrap, prefix + name)
     return prefix
 
 
@@ -140,7 +138,7 @@ def test_killed_at_random_moments_every_record_is_there_once_and_in_order(
             time.sleep(random.random() / 2)
             flow.kill()
     until = reached + 2000
-    assert run(Task(broker.bootstrap, topics, place, until, transactional_id)) == (0, "")
+    assert run(Task(broker.bootstrap, topics, place, until, transactional_id))[0] == 0
     assert written(broker, topics) == each_once(until)
 
 
@@ -157,7 +155,7 @@ def test_killed_at_a_point_of_a_write_every_record_is_there_once_and_in_order(
         assert run(task)[0] == -signal.SIGKILL
         if transactional_id is not None:
             wait_until_pairs_are_whole(broker, topics)
-    assert run(Task(broker.bootstrap, topics, place, 1000, transactional_id)) == (0, "")
+    assert run(Task(broker.bootstrap, topics, place, 1000, transactional_id))[0] == 0
     assert written(broker, topics) == each_once(1000)
 
 
@@ -190,7 +188,7 @@ def test_a_writer_that_was_stopped_gets_nothing_through_after_a_new_copy(
             assert flow.poll() is None, flow.communicate()[1]
             time.sleep(0.05)
         new = Task(broker.bootstrap, topics, recovery(tmp_path / "new"), 1500)
-        assert run(new) == (0, "")
+        assert run(new)[0] == 0
         flow.send_signal(signal.SIGCONT)
         said = flow.communicate(timeout=60)[1]
     assert flow.returncode > 0
@@ -204,7 +202,7 @@ def test_a_fresh_recovery_directory_doubles_nothing_that_is_there(
 ) -> None:
     for name, until in (("first", 500), ("second", 1200)):
         place = recovery(tmp_path / name)
-        assert run(Task(broker.bootstrap, topics, place, until, transactional_id)) == (0, "")
+        assert run(Task(broker.bootstrap, topics, place, until, transactional_id))[0] == 0
         assert written(broker, topics) == each_once(until)
 
 
@@ -400,7 +398,7 @@ def test_a_snapshot_of_somebody_else_is_refused(broker: KafkaBroker, topics: str
 
 
 def test_a_topic_that_is_not_there_is_named(broker: KafkaBroker, prefix: str) -> None:
-    with pytest.raises(KafkaProblem, match=r"orders \[0\] cannot be read back: .*Unknown.*topics ensure"):
+    with pytest.raises(KafkaProblem, match=r"orders \[0\].* cannot be read back: .*topics ensure"):
         build(broker, prefix)
 
 
