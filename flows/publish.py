@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.kafka.client import KafkaProblem
@@ -47,16 +48,16 @@ class Moment:
 
 
 def moments(recording: BarRecording, sessions: Sessions) -> Iterator[Moment]:
-    """The recording in the order of its times: a bar that came late stays behind those of its symbol."""
+    """The recording in the order of its times, with a tick at every bar end of a session that has bars."""
     for window in recording.windows(WINDOW_ROWS):
         frame = recording.read_frame(window).with_columns(
             pl.col("symbol", "source").cast(pl.String),
             pl.col("start_ns", "end_ns").to_physical(),
         )
-        frame = frame.with_columns(
-            at=pl.coalesce("end_ns", pl.col("start_ns") + recording.interval_ns).cum_max().over("symbol")
-        ).sort("at", maintain_order=True)
-        grid = _grid(sessions, recording.interval_ns, int(frame["at"].min()), int(frame["at"].max()))  # type: ignore[arg-type]
+        due = _due(frame, sessions, recording.interval_ns)
+        frame = frame.with_columns(due).sort("at", maintain_order=True)
+        times = frame["at"].filter(frame["at"] > 0).to_numpy()
+        grid = _grid(sessions, recording.interval_ns, times)
         by_time: dict[int, list[tuple[str, bytes]]] = {int(at): [] for at in grid}
         for row in frame.iter_rows(named=True):
             by_time.setdefault(row.pop("at"), []).append((row["symbol"], bar_bytes(row)))
@@ -73,12 +74,27 @@ def bar_bytes(row: dict[str, Any]) -> bytes:
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _grid(sessions: Sessions, interval_ns: int, first_ns: int, last_ns: int) -> Any:
-    """Bar ends of the sessions in reach, and one more behind each close."""
-    start = int(np.searchsorted(sessions.close_ns, first_ns))
-    stop = int(np.searchsorted(sessions.open_ns, last_ns))
-    spans = zip(sessions.open_ns[start:stop], sessions.close_ns[start:stop], strict=True)
-    grids = [np.arange(o + interval_ns, c + interval_ns + 1, interval_ns) for o, c in spans]
+def _due(frame: pl.DataFrame, sessions: Sessions, interval_ns: int) -> pl.Series:
+    """When each row is published: at its end, and not before an earlier row of its symbol; one whose times
+    are not those of a bar in a session, with the row before it.
+    """
+    end_ns = frame["end_ns"].fill_null(0).to_numpy()
+    after = np.searchsorted(sessions.close_ns, end_ns)
+    inside = after < len(sessions.close_ns)
+    inside[inside] = sessions.open_ns[after[inside]] < end_ns[inside]
+    believed = inside & (end_ns - frame["start_ns"].to_numpy() == interval_ns)
+    due = pl.Series("at", np.where(believed, end_ns, 0)).replace(0, None)
+    due = due.fill_null(strategy="forward").fill_null(strategy="backward").fill_null(0)
+    return frame.select("symbol", due).select(pl.col("at").cum_max().over("symbol")).to_series()
+
+
+def _grid(sessions: Sessions, interval_ns: int, times_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bar ends of the sessions that have bars, and one more behind each close."""
+    of_bars = np.unique(np.searchsorted(sessions.close_ns, times_ns)).tolist()
+    grids = [
+        np.arange(sessions.open_ns[s] + interval_ns, sessions.close_ns[s] + interval_ns + 1, interval_ns)
+        for s in of_bars
+    ]
     return np.concatenate([np.zeros(0, np.int64), *grids])
 
 
@@ -147,7 +163,7 @@ class Followers:
             if all(seen):
                 places = sorted({place for _, positions in seen for place in positions})
                 ends = self._ends(places)
-                there = all(p == ends[place] for _, positions in seen for place, p in positions.items())
+                there = all(p == ends.get(place) for _, positions in seen for place, p in positions.items())
                 now = tuple(ends.items())
                 if there and now == before:
                     if all(n - m >= QUIET_POLLS for (n, _), m in zip(seen, polls, strict=True)):
@@ -178,12 +194,16 @@ class Followers:
         return polls, positions
 
     def _ends(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Where partitions end; nothing while the brokers do not say."""
         asked = {TopicPartition(self.prefix + topic, p): OffsetSpec.latest() for topic, p in places}
         futures = self.admin.list_offsets(asked)
-        return {
-            (where.topic.removeprefix(self.prefix), where.partition): future.result(ANSWER_SECONDS).offset
-            for where, future in futures.items()
-        }
+        try:
+            return {
+                (where.topic.removeprefix(self.prefix), where.partition): future.result(ANSWER_SECONDS).offset
+                for where, future in futures.items()
+            }
+        except (KafkaException, TimeoutError):  # a broker that has just come back is not sure of itself
+            return {}
 
 
 def publish(

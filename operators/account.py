@@ -509,14 +509,18 @@ def leave(state, out, i, side, quantity, wanted, stage, reason):
 
 @kernel
 def is_forced(state, i):
-    """Must the exit get done at any price?"""
+    """Must the exit get done at any price? At the end of a day also where the last price is too old to set
+    a limit by.
+    """
     position = state.positions[i]
     account = state.account[0]
+    limits = state.limits[0]
     return (
         position.urgency == 1
         or position.carried == 1
         or position.mark <= 0
         or account.day_phase == DayPhase.FORCE
+        or (account.day_phase >= DayPhase.EXITS and account.time_ns - position.mark_ns > limits.max_age_ns)
         or wants_flat(state)
     )
 

@@ -25,6 +25,7 @@ from operators.account_rules import account_rules, initial_state
 from operators.account_state import Rules, State
 from operators.end_of_day import pass_time, phase_at
 from schemas.codes import DayPhase, ExecutionKind, OrderKind, Reason, Side, Stage
+from schemas.config import NS
 
 # Minutes before the close in the tests' configuration: 15, 10, 5, 3 and 2.
 BORDERS = [
@@ -177,13 +178,17 @@ def test_an_open_entry_is_cancelled_by_a_tick() -> None:
 @pytest.mark.parametrize(
     ("minute", "limit"), [(55, 98), (56.999, 98), (57, 96), (57.999, 96), (58, 0), (59.999, 0), (60, 0)]
 )
-def test_what_an_exit_asks_for_is_what_the_phase_says(minute: float, limit: int) -> None:
-    """The feed has been dead since the entry filled, and this is the first tick since."""
+@pytest.mark.parametrize("fresh", [True, False])
+def test_what_an_exit_asks_for_is_what_the_phase_says(minute: float, limit: int, fresh: bool) -> None:
+    """The first tick in a phase. Where the feed has been dead, its last price is no limit."""
     desk = Desk.of()
     desk.bars(1, BULL)
     desk.hear(desk.fill(desk.order(), 50, cumulative=50))
+    if fresh:
+        desk.player.state.positions.mark_ns[QQQ] = at(0, 0) + round(minute * MINUTE) - 90 * NS
     desk.apply(silence(0, minute))
-    assert (desk.order().side, desk.order().limit_price) == (Side.SELL, money(limit))
+    wanted = money(limit) if fresh else 0
+    assert (desk.order().side, desk.order().limit_price) == (Side.SELL, wanted)
     decision = desk.player.decisions[-1] if minute < 60 else desk.player.decisions[-2]
     assert (decision.stage, decision.reason) == (Stage.SESSION, Reason.END_OF_DAY)
 
