@@ -251,7 +251,7 @@ def test_a_finished_run_started_again_shows_the_same_result(place: Place) -> Non
     again = finish(start(place.command()))
     assert (first.code, again.code, again.stderr) == (0, 0, "")
     assert last_json(again) == last_json(first)
-    assert again.stdout == first.stdout
+    assert first.stdout.endswith(again.stdout)  # a slow run also tells how far it is
     place.assert_like_the_whole_run()
 
 
