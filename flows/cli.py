@@ -30,10 +30,12 @@ from flows.kafka_cli import topics_app
 from flows.live_cli import live_command, paper_command, publish_command
 from flows.process import USER_ERRORS, RunError
 from flows.real import replay_families
-from flows.replay import prepare
+from flows.record_cli import record_command
+from flows.replay import prepare, prepare_topic
 from flows.run import run
 from flows.simulation.command import simulate
 from flows.summary import show
+from flows.verify_cli import verify_command
 from operators.quality import SymbolJudge
 from schemas.config import NS
 
@@ -69,6 +71,8 @@ LIVE = "Live: trade from Kafka topics"
 app.command("live", rich_help_panel=LIVE)(live_command)
 app.command("paper", rich_help_panel=LIVE)(paper_command)
 app.command("publish", rich_help_panel=LIVE)(publish_command)
+app.command("record", rich_help_panel=LIVE)(record_command)
+app.command("verify", rich_help_panel=LIVE)(verify_command)
 app.add_typer(topics_app, name="topics", rich_help_panel=LIVE)
 
 
@@ -79,8 +83,13 @@ def about() -> None:
 
 @app.command()
 def replay(
-    recording: Annotated[Path, typer.Argument(help="recording of bars, made by import or generate")],
     config: ConfigOption,
+    recording: Annotated[
+        Path | None, typer.Argument(help="recording of bars, made by import or generate")
+    ] = None,
+    topic: Annotated[
+        bool, typer.Option("--topic", help="instead of a recording: the topic of bars of section [kafka]")
+    ] = False,
     out: OutOption = Path("out"),
     first: FirstOption = None,
     last: LastOption = None,
@@ -105,31 +114,35 @@ def replay(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Replay recorded bars through the whole graph and show the result."""
+    """Replay bars of a recording, or of their topic, through the whole graph and show the result."""
     console = make_console()
-    ready = prepare(
-        recording,
-        load_config(config),
-        out,
-        first=_day(first),
-        last=_day(last),
-        window_rows=window_rows,
-        batch_bars=batch_bars,
-        durable=recovery is not None,
-        control=control,
-        config_path=config,
-    )
+    if topic == (recording is not None):
+        raise RunError("name a recording to replay, or --topic to replay the topic of bars: one of the two")
+    settled = load_config(config)
+    how: dict[str, Any] = {
+        "window_rows": window_rows,
+        "batch_bars": batch_bars,
+        "durable": recovery is not None,
+        "control": control,
+        "config_path": config,
+    }
+    if recording is not None:
+        ready = prepare(recording, settled, out, first=_day(first), last=_day(last), **how)
+    elif first is None and last is None:
+        ready = prepare_topic(settled, out, **how)
+    else:
+        raise RunError("--first and --last are for recordings: a topic is replayed from its beginning")
     summary = run(ready, console, workers=workers, recovery=recovery, snapshot_seconds=snapshot_seconds)
     if summary is None:
         if not ready.progress.stop.is_set():
             summary = _finished_before(out)
         if summary is None:
-            how = (
+            kept = (
                 "the same command continues"
                 if recovery
                 else "nothing was kept; use --recovery DIR to be able to continue"
             )
-            console.print(f"stopped after {ready.progress.rows:,} bars; {how}")
+            console.print(f"stopped after {ready.progress.rows:,} bars; {kept}")
             raise typer.Exit(STOPPED)
     if recovery is None:
         shutil.rmtree(out / WORK)

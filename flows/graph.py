@@ -21,7 +21,7 @@ from bytewax.outputs import Sink
 
 from connectors.calendars import load_sessions
 from flows.auditor import check_canaries
-from flows.wire import letters_out, names_of, outputs_out, reports_out, slices_out
+from flows.wire import bar_rows, letters_out, names_of, outputs_out, reports_out, slices_out
 from operators.account_machine import Account
 from operators.account_rules import account_rules
 from operators.account_state import COMMAND, EVENT, REPORT, Rules
@@ -214,6 +214,7 @@ def compile_kernels(setup: Setup) -> None:
     for lane in lanes:
         for journal in align.step(lane):
             account.step(journal)
+    bar_rows([], [], config)
     check_canaries()
 
 

@@ -89,6 +89,11 @@ def open_result(out: Path, recording: Path | None = None, config: Path | None = 
             f"{config_path} is not the configuration of {out}: its hash is {settings.hash[:12]}, that of the "
             f"result {str(made['config_hash'])[:12]}; name the right file with --config, or replay again"
         )
+    if recording is None and made["recording"] is None:
+        raise LineageError(
+            f"{out} was made from a topic, and explain reads a recording of bars: name one of the same bars "
+            f"with --recording"
+        )
     recording_path = _place(recording, made["recording"], out, "recording", "--recording")
     first, last = (date.fromisoformat(made[key]) if made[key] else None for key in ("first", "last"))
     bars = BarRecording(recording_path, settings.instruments, first, last)

@@ -104,6 +104,6 @@ def _show_lines(progress: ReplayProgress, console: Console, done: threading.Even
             / max(rate, 1e-9)
         )
         console.print(
-            f"replay: day {progress.days_done:.0f} of {progress.days}, {progress.rows:,} bars, "
+            f"replay: {progress.days_done / max(progress.days, 1):.0%}, {progress.rows:,} bars, "
             f"{rate:,.0f} bars/s, about {left:,.0f} s left"
         )

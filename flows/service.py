@@ -24,6 +24,7 @@ from connectors.config_file import DEPLOY, load_config
 from connectors.kafka.source import KafkaSource
 from connectors.metrics import Figures, serve_metrics
 from flows.process import RunError, hold_recovery, known_error, stop_on_signal, telling_errors
+from operators.compiled import COLD
 from schemas.config import NS, Config, ConfigError, Kafka, Live, Metrics, micro
 from schemas.records import MICRO
 
@@ -72,7 +73,7 @@ def run_service(
 ) -> None:
     """Run until SIGTERM or SIGINT; then the last epoch is committed. Raises what `USER_ERRORS` says."""
     set_up_logging()
-    service.warm_up()
+    warm_up(service)
     with (
         hold_recovery(recovery) as store,
         stop_on_signal(service.stop),
@@ -88,6 +89,13 @@ def run_service(
             recovery_config=store,
         )
     logger.info("stopped; the last snapshot is in %s", recovery)
+
+
+def warm_up(service: Service) -> None:
+    """Have all kernels compiled before the first record."""
+    if COLD:
+        logger.info("compiling kernels, once for this version: about a minute")
+    service.warm_up()
 
 
 def flow_of_process(build: Callable[[Config, Path | None, str], Service]) -> Dataflow:
@@ -107,7 +115,7 @@ def flow_of_process(build: Callable[[Config, Path | None, str], Service]) -> Dat
         raise RunError(
             "a flow of topics needs snapshots: python -m bytewax.run flows.live -r DIRECTORY -s 5 -b 0"
         )
-    service.warm_up()
+    warm_up(service)
     _held.enter_context(hold_recovery(recovery))
     port = os.environ.get(METRICS_PORT_VARIABLE, "")
     if port and not port.isdigit():

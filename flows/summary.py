@@ -35,7 +35,7 @@ PRINCIPLES = {
 }
 
 
-def summarise(results: Results, setup: Setup, inputs: dict[str, str | None], progress: Progress) -> None:
+def summarise(results: Results, setup: Setup, inputs: dict[str, Any], progress: Progress) -> None:
     """Write the tables and `summary.json` under the output folder. `inputs`: what the run was made from."""
     config = setup.config
     names = Names(config.account.id, config.instruments, tuple(s.name for s in config.strategies))

@@ -5,12 +5,15 @@ is a dead letter, and in the journal it also halts the account, as it may have b
 import base64
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from connectors.kafka.sinks import Outbox, Outgoing
 from connectors.kafka.source import Polled
+from connectors.kafka.topic_bars import IGNORED, TopicRows
+from flows.bar_parser import LEFT, BarParser
 from operators.account_state import COMMAND, EVENT, REPORT, records
 from operators.control import read_command
 from schemas.batches import AccountBatch, BarBatch, DeadLetters, JournalRows, SliceBatch, VenueBatch
@@ -64,35 +67,49 @@ def bars_of(messages: Sequence[Message], config: Config) -> tuple[list[BarBatch]
     """Bars by symbol, in order; what is no bar of an instrument; and how many were of other symbols, where
     the configuration ignores these.
     """
+    rows = bar_rows([key for _, _, key, _ in messages], [value for *_, value in messages], config)
     refused = _Refused(BARS)
-    by_symbol: dict[str, list[Bar]] = {}
-    ignored = 0
-    for message in messages:
-        _, _, key, value = message
-        bar = decode(Bar, value)
+    for k, reason, symbol in rows.refused:
+        refused.add(messages[k], reason, symbol)
+    by_symbol: dict[int, list[int]] = {}
+    symbols = rows.symbols.tolist()
+    for k, index in enumerate(symbols):
+        if index >= 0:
+            by_symbol.setdefault(index, []).append(k)
+    bars = [_bar_batch(config.instruments[index], rows, at) for index, at in by_symbol.items()]
+    return bars, refused.letters(), symbols.count(IGNORED)
+
+
+def bar_rows(keys: Sequence[bytes | None], values: Sequence[bytes | None], config: Config) -> TopicRows:
+    """Messages of the topic of bars as columns."""
+    symbols, times, prices = _bar_parser(config.instruments).parse(keys, values)
+    rows = TopicRows(symbols, times, prices, [])
+    for k in np.flatnonzero(symbols == LEFT).tolist():
+        key, bar = keys[k], decode(Bar, values[k])
         if isinstance(bar, Refused):
-            refused.add(message, bar.reason, _text(key))
+            rows.refused.append((k, bar.reason, _text(key)))
         elif key != bar.symbol.encode():
-            refused.add(message, DeadLetter.WRONG_KEY, bar.symbol)
+            rows.refused.append((k, DeadLetter.WRONG_KEY, bar.symbol))
         elif bar.symbol in config.instruments:
-            by_symbol.setdefault(bar.symbol, []).append(bar)
+            symbols[k] = config.instruments.index(bar.symbol)
+            times[:, k] = bar.start_ns, bar.end_ns
+            prices[:, k] = bar.open, bar.high, bar.low, bar.close, bar.volume
         elif config.bars.other_symbols == "ignore":
-            ignored += 1
+            symbols[k] = IGNORED
         else:
-            refused.add(message, DeadLetter.UNKNOWN_SYMBOL, bar.symbol)
-    return [_bar_batch(symbol, bars) for symbol, bars in by_symbol.items()], refused.letters(), ignored
+            rows.refused.append((k, DeadLetter.UNKNOWN_SYMBOL, bar.symbol))
+    return rows
 
 
-def _bar_batch(symbol: str, bars: list[Bar]) -> BarBatch:
-    end_ns = np.array([bar.end_ns for bar in bars], np.int64)
-    return BarBatch(
-        symbol,
-        np.array([bar.start_ns for bar in bars], np.int64),
-        end_ns,
-        np.array([[b.open, b.high, b.low, b.close, b.volume] for b in bars]).T.copy(),
-        np.zeros(len(bars), np.uint8),
-        int(end_ns.max()),
-    )
+@lru_cache(maxsize=4)
+def _bar_parser(instruments: tuple[str, ...]) -> BarParser:
+    return BarParser(instruments)
+
+
+def _bar_batch(symbol: str, rows: TopicRows, at: list[int]) -> BarBatch:
+    start_ns, end_ns = rows.times.take(at, axis=1)
+    reason = np.zeros(len(at), np.uint8)
+    return BarBatch(symbol, start_ns, end_ns, rows.prices.take(at, axis=1), reason, int(end_ns.max()))
 
 
 # --- journal
@@ -102,7 +119,7 @@ def journal_rows(messages: Sequence[Message], config: Config) -> tuple[JournalRo
     """Records of the account's journal, one row for each message; n >= 1."""
     refused = _Refused(JOURNAL)
     n, names = len(messages), names_of(config)
-    where = {name: k for k, name in enumerate(names.instruments)}
+    where = _places(names.instruments)
     events = np.zeros(n, EVENT)
     events["instrument"] = -1
     values = np.zeros((n, len(names.strategies)), np.int64)
@@ -141,6 +158,11 @@ def journal_rows(messages: Sequence[Message], config: Config) -> tuple[JournalRo
     for k, raw in enumerate(commands):
         asked[k] = read_command(raw, config)
     return JournalRows(offsets, events, values, verdicts, told, asked.view(np.ndarray)), refused.letters()
+
+
+@lru_cache(maxsize=4)
+def _places(instruments: tuple[str, ...]) -> dict[str, int]:
+    return {name: k for k, name in enumerate(instruments)}
 
 
 def _row(events: Any, k: int, kind: EventKind, time_ns: int, detail: int) -> None:
@@ -218,6 +240,7 @@ def outputs_out(batch: AccountBatch, names: Names) -> Outbox:
     out = [
         Outgoing(topic, key, encode(record), record.sequence)
         for topic, model, table in tables
+        if len(table)  # the ids of no orders cost as much as those of many
         for record in from_rows(model, table, names)
     ]
     return Outbox(sorted(out, key=_sequence))
@@ -252,13 +275,14 @@ def letters_out(letters: DeadLetters) -> Outbox:
     out = []
     for k in range(len(letters)):
         partition, offset = letters.places[k] if letters.places else (-1, -1)
+        raw = letters.raw[k] if letters.places else letters.raw[k] or _fields(letters, k)
         record = Refusal(
             topic=letters.topic,
             partition=partition,
             offset=offset,
             reason=DeadLetter(int(letters.reason[k])),
             symbol=letters.symbol[k],
-            record=base64.b64encode((letters.raw[k] or _fields(letters, k))[:MOST_RAW]).decode(),
+            record=base64.b64encode(raw[:MOST_RAW]).decode(),
         )
         out.append(Outgoing(DEAD_LETTERS, letters.topic.encode(), encode(record)))
     return Outbox(out)

@@ -145,7 +145,7 @@ class KafkaSource(FixedPartitionedSource[Item, dict[str, Any]]):
         quick = QUICK_END if self.until_ordered else {}
         consumer = Consumer({**self.settings, **READING, **quick})
         try:
-            marks = _watermarks(consumer, self.prefix, self.topics)
+            marks = watermarks(consumer, self.prefix, self.topics)
             starts = {place: _start(self.prefix, place, saved.get(place), *marks[place]) for place in marks}
             consumer.assign([TopicPartition(self.prefix + t, p, starts[t, p]) for t, p in starts])
         except BaseException:
@@ -169,7 +169,7 @@ class KafkaSource(FixedPartitionedSource[Item, dict[str, Any]]):
         gone = sorted(saved.keys() - set(self.places))
         if gone:
             raise KafkaProblem(
-                f"the recovery snapshot has read {_named(self.prefix, gone[0])}, which is not among the "
+                f"the recovery snapshot has read {place_name(self.prefix, gone[0])}, which is not among the "
                 f"partitions of this flow any more; give it back in section [kafka], or start anew with an "
                 f"empty recovery directory"
             )
@@ -249,9 +249,9 @@ class _Part(StatefulSourcePartition[Item, dict[str, Any]]):
             self._advance(place, _offset(message), [])
             return
         elif code == KafkaError._AUTO_OFFSET_RESET:
-            raise _gone(self.source.prefix, place, self.read[place], error.str())
+            raise gone_error(self.source.prefix, place, self.read[place], error.str())
         elif code not in TRANSIENT:
-            where = f"{_named(self.source.prefix, place)} cannot be read on at offset {self.read[place]}"
+            where = f"{place_name(self.source.prefix, place)} cannot be read on at offset {self.read[place]}"
             raise KafkaProblem(f"{where}: {error.str()}")
         log.warning("reading goes on after: %s", error.str())
 
@@ -393,14 +393,14 @@ def _held(held: Mapping[Place, list[Message]]) -> int:
     return sum(len(messages) for messages in held.values())
 
 
-def _named(prefix: str, place: Place) -> str:
+def place_name(prefix: str, place: Place) -> str:
     return f"topic {prefix}{place[0]} partition {place[1]}"
 
 
-def _gone(prefix: str, place: Place, offset: int, why: str) -> KafkaProblem:
+def gone_error(prefix: str, place: Place, offset: int, why: str) -> KafkaProblem:
     return KafkaProblem(
-        f"{_named(prefix, place)} cannot continue at offset {offset} ({why}): messages that were not read "
-        f"yet are gone, or the topic was made anew. Give back its data, or start anew with an empty recovery "
+        f"{place_name(prefix, place)} cannot continue at offset {offset} ({why}): messages that were not "
+        f"read yet are gone, or the topic was made anew. Give back its data, or start anew with an empty recovery "
         f"directory; a longer retention.ms of the topic keeps messages until they are read"
     )
 
@@ -409,18 +409,18 @@ def _start(prefix: str, place: Place, saved: int | None, low: int, high: int) ->
     """The offset to begin with. Raises `KafkaProblem` where something before it would be missing."""
     if saved is not None:
         if not low <= saved <= high:
-            raise _gone(prefix, place, saved, f"it holds {low} to {high}")
+            raise gone_error(prefix, place, saved, f"it holds {low} to {high}")
         return saved
     if place[0] == JOURNAL and low > 0:
         raise KafkaProblem(
-            f"{_named(prefix, place)} is trimmed: it begins at offset {low}, and an account is made of all "
-            f"its records. Continue with the recovery directory that has read them, or with a new journal "
+            f"{place_name(prefix, place)} is trimmed: it begins at offset {low}, and an account is made of "
+            f"all its records. Continue with the recovery directory that has read them, or with a new journal "
             f"(another [kafka] prefix); set retention.ms=-1 for this topic"
         )
     return low
 
 
-def _watermarks(
+def watermarks(
     consumer: Consumer, prefix: str, topics: Mapping[str, Sequence[int]]
 ) -> dict[Place, tuple[int, int]]:
     """First offset and end of every partition; an open transaction lies behind the end."""

@@ -13,7 +13,7 @@ what is known there. Memory is bounded by a window being made, the one before it
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from threading import Event
@@ -32,7 +32,7 @@ from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
 from connectors.kafka.client import KafkaProblem
-from connectors.kafka.source import ANSWER_SECONDS, READING, TRANSIENT, _gone, _named, _watermarks
+from connectors.kafka.source import ANSWER_SECONDS, READING, TRANSIENT, gone_error, place_name, watermarks
 from connectors.recording import BarRows
 from connectors.replay_source import DAY_NS, END_OF_TIME, LoadedWindow
 from schemas.batches import DeadLetters, Float64s, Int64s
@@ -45,6 +45,9 @@ MESSAGES = 10_000  # most messages of a poll
 POLL_SECONDS = 0.1
 MOST_AHEAD = 4  # windows that all partitions together may hold for later days, before those ahead wait
 LEAST_AHEAD = 10_000  # rows of a partition: each wait throws away what was fetched for it
+# Fetching goes on while messages are taken, else it rests for a second whenever it is ahead; and it is ahead
+# by little, since what was fetched of a partition that has to wait is thrown away.
+BULK = {"fetch.queue.backoff.ms": 1, "queued.min.messages": 30_000}
 BEGIN, END = -1, np.iinfo(np.int64).max  # before all days, and behind them
 IN_A_ROW = 3
 
@@ -96,7 +99,7 @@ class TopicBars:
         consumer = Consumer({**self.settings, **READING})
         try:
             known = consumer.list_topics(prefix + BARS, timeout=ANSWER_SECONDS).topics[prefix + BARS]
-            marks = _watermarks(consumer, prefix, {BARS: sorted(known.partitions) or [0]})
+            marks = watermarks(consumer, prefix, {BARS: sorted(known.partitions) or [0]})
         except KafkaException as exception:
             raise KafkaProblem(f"the topics cannot be listed: {exception.args[0].str()}") from None
         finally:
@@ -109,7 +112,8 @@ class TopicBars:
 
     def _topic_id(self) -> str:
         """What a topic that is made anew has another one of."""
-        asked = AdminClient(self.settings).describe_topics(TopicCollection([self.prefix + BARS]))
+        admin = AdminClient(self.settings)
+        asked = admin.describe_topics(TopicCollection([self.prefix + BARS]))
         try:
             return str(asked[self.prefix + BARS].result(ANSWER_SECONDS).topic_id)
         except KafkaException as exception:
@@ -143,7 +147,7 @@ class TopicBars:
         lows, ends = saved["first_offsets"], saved["ends"]
         for partition, end in ends.items():
             if end > self.ends.get(partition, 0):
-                raise _gone(self.prefix, (BARS, partition), end, "the recovery snapshot knew more of it")
+                raise gone_error(self.prefix, (BARS, partition), end, "the recovery snapshot knew more of it")
         self.lows, self.ends = lows, ends
 
     def first(self) -> dict[str, Any]:
@@ -256,7 +260,7 @@ class TopicReader:
         partitions = place["partitions"]
         self.lanes = {p: _Lane(p, partitions[p][0], end, partitions[p][1]) for p, end in bars.ends.items()}
         self.most_ahead = max(LEAST_AHEAD, MOST_AHEAD * bars.window_rows // len(self.lanes))
-        self.consumer = Consumer({**bars.settings, **READING})
+        self.consumer = Consumer({**bars.settings, **READING, **BULK})
         self.consumer.assign(
             [self._where(lane, lane.begin) for lane in self.lanes.values() if not lane.ended]
         )
@@ -289,7 +293,7 @@ class TopicReader:
             if day >= begun:
                 return None
             rows += self.rows_of_day[day]
-            if rows >= self.bars.window_rows:
+            if rows >= self.bars.window_rows and day != BEGIN:
                 return day if day < max(self.rows_of_day) else END
         return END if begun == END else None
 
@@ -331,22 +335,23 @@ class TopicReader:
     def _poll(self) -> None:
         self._wait_for_others()
         found = self.consumer.consume(MESSAGES, POLL_SECONDS)
-        messages = [message for message in found if message.error() is None]
+        good = set(map(Message.error, found)) <= {None}
+        messages = found if good else [message for message in found if message.error() is None]
         if messages:
             self._add(messages)
-        if len(messages) < len(found):
-            for message in found:
-                error = message.error()
-                if error is not None:
-                    self._event(message, error)
+        for message in () if good else found:
+            error = message.error()
+            if error is not None:
+                self._event(message, error)
 
     def _add(self, messages: list[Message]) -> None:
         keys = cast("list[bytes | None]", list(map(Message.key, messages)))
         values = cast("list[bytes | None]", list(map(Message.value, messages)))
         rows = self.bars.decode(keys, values)
         day = self._days_of(rows)
-        offsets = np.array(list(map(Message.offset, messages)), np.int64)
-        partitions = np.array(list(map(Message.partition, messages)), np.int64)
+        n = len(messages)
+        offsets = np.fromiter(cast("Iterator[int]", map(Message.offset, messages)), np.int64, n)
+        partitions = np.fromiter(cast("Iterator[int]", map(Message.partition, messages)), np.int64, n)
         for partition in np.unique(partitions).tolist():
             lane = self.lanes[partition]
             at = np.flatnonzero((partitions == partition) & (offsets < lane.end) & (offsets >= lane.read))
@@ -389,9 +394,9 @@ class TopicReader:
             lane.read = max(lane.read, min(message.offset() or 0, lane.end))
             return
         elif code == KafkaError._AUTO_OFFSET_RESET:
-            raise _gone(self.bars.prefix, (BARS, lane.partition), lane.read, error.str())
+            raise gone_error(self.bars.prefix, (BARS, lane.partition), lane.read, error.str())
         elif code not in TRANSIENT:
-            where = _named(self.bars.prefix, (BARS, lane.partition))
+            where = place_name(self.bars.prefix, (BARS, lane.partition))
             raise KafkaProblem(f"{where} cannot be read on at offset {lane.read}: {error.str()}")
         log.warning("reading goes on after: %s", error.str())
 

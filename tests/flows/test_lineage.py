@@ -423,7 +423,8 @@ def test_an_exit_that_the_clock_asked_for(
     said = explained(out, "TQQQ", at("15:55", NEXT_DAY))
     assert said.bar is None
     assert "the last one ended at 15:49" in said.absent
-    assert re.fullmatch(r"Order: sell [\d,]+ TQQQ, limit [\d.]+, because the end of the day", said.sentence)
+    # A price six minutes old sets no limit.
+    assert re.fullmatch(r"Order: sell [\d,]+ TQQQ,? at the market, because the end of the day", said.sentence)
     assert said.allocation.stage == "session"
     assert said.account.day_phase == "exits"
     assert said.account.to_close == "5 min"
