@@ -9,10 +9,12 @@ OUT ?= out
 SEEDS ?= 1000
 START ?= 0
 KILLS ?= 200
+ROUNDS ?= 200
+MINUTES ?= 30
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check coverage real bench simulate kill-campaign lock clean
+.PHONY: help demo test lint check coverage real bench bench-live soak simulate kill-campaign lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -50,6 +52,12 @@ real: .venv/installed ## replay every strategy over real bars: DATA=DIR with bar
 
 bench: .venv/installed ## measure bars a second and peak memory
 	@$(BIN)/sluice bench
+
+bench-live: .venv/installed ## measure live trading on a real broker: latency, replay of a topic: ROUNDS=n
+	@$(BIN)/python -m flows.bench_live --rounds $(ROUNDS)
+
+soak: .venv/installed ## trade live for long, and see that nothing grows: MINUTES=n
+	@$(BIN)/python -m flows.soak --minutes $(MINUTES)
 
 simulate: .venv/installed ## search for a breach in sessions at random: SEEDS=n START=s WORKERS=w
 	@$(BIN)/sluice simulate --seeds $(SEEDS) --start $(START) $(if $(WORKERS),--workers $(WORKERS))
