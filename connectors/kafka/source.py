@@ -400,8 +400,8 @@ def place_name(prefix: str, place: Place) -> str:
 def gone_error(prefix: str, place: Place, offset: int, why: str) -> KafkaProblem:
     return KafkaProblem(
         f"{place_name(prefix, place)} cannot continue at offset {offset} ({why}): messages that were not "
-        f"read yet are gone, or the topic was made anew. Give back its data, or start anew with an empty recovery "
-        f"directory; a longer retention.ms of the topic keeps messages until they are read"
+        f"read yet are gone, or the topic was made anew. Give back its data, or start anew with an empty "
+        f"recovery directory; a longer retention.ms of the topic keeps messages until they are read"
     )
 
 
@@ -414,8 +414,8 @@ def _start(prefix: str, place: Place, saved: int | None, low: int, high: int) ->
     if place[0] == JOURNAL and low > 0:
         raise KafkaProblem(
             f"{place_name(prefix, place)} is trimmed: it begins at offset {low}, and an account is made of "
-            f"all its records. Continue with the recovery directory that has read them, or with a new journal "
-            f"(another [kafka] prefix); set retention.ms=-1 for this topic"
+            f"all its records. Continue with the recovery directory that has read them, or with a new "
+            f"journal (another [kafka] prefix); set retention.ms=-1 for this topic"
         )
     return low
 
