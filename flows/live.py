@@ -12,17 +12,20 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import numpy as np
 from bytewax.dataflow import Dataflow
+from confluent_kafka.admin import AdminClient
 
-from connectors.control_files import NO_KILL, read_control
+from connectors.control_files import NO_KILL, ControlRecords, read_control
 from connectors.kafka.client import check_broker, client_settings
 from connectors.kafka.sinks import ExactlyOnceSink, JournalSink
 from connectors.kafka.source import Clock, KafkaSource, Polled
+from connectors.kafka.topics import require
 from connectors.metrics import Figures
 from flows.graph import Setup, Sinks, compile_kernels, live_graph
 from flows.service import Service, flow_of_process, grace_of, required
 from flows.wire import bars_of, clock_out, journal_rows, messages_of
-from operators.control import KILL_FILE
+from operators.control import KILL_FILE, POISON, command_rows
 from schemas.codecs import encode
 from schemas.codes import ControlAction
 from schemas.commands import Command
@@ -45,6 +48,7 @@ def live(config: Config, control: Path | None = None, shard: str = "") -> Servic
     topics = shard_topics(shard, kafka.bars_partitions, kafka.account_partition)
     settings = client_settings(kafka, "live")
     check_broker(settings)
+    require(kafka, AdminClient(settings))
     stop, account = Event(), config.account.id
     figures = Figures()
     source: KafkaSource[Any] = KafkaSource(
@@ -121,11 +125,11 @@ class Decoder:
 def _clock(config: Config, control: Path | None) -> Clock[tuple[str, Any]]:
     """Says the time, unless a publisher does, and what operators have asked for."""
     terms, _ = required(config)
-    account, folder = config.account.id, ControlFolder(control, config.account.id)
+    account, folder = config.account.id, ControlFolder(control, config)
 
     def emit(time_ns: int) -> tuple[str, Any]:
         said = time_ns if terms.clock == "wall" else None
-        return account, clock_out(account, said, folder.news(time_ns))
+        return account, clock_out(account, said, folder.news())
 
     return Clock(terms.tick_seconds * NS, emit)
 
@@ -135,13 +139,13 @@ class ControlFolder:
     again: the journal knows repetitions.
     """
 
-    def __init__(self, folder: Path | None, account: str):
+    def __init__(self, folder: Path | None, config: Config):
         self.folder = folder
-        self.account = account
+        self.config = config
         self.handed_on = 0
         self.killed = False
 
-    def news(self, time_ns: int) -> list[bytes]:
+    def news(self) -> list[bytes]:
         """Records since the last call; a kill while there is a kill file, and again after every command, so
         that none lifts it.
         """
@@ -154,14 +158,16 @@ class ControlFolder:
             self.killed = False
         elif news or not self.killed:
             self.killed = True
-            news.append(self._kill(time_ns))
+            news.append(self._kill(control))
         return news
 
-    def _kill(self, time_ns: int) -> bytes:
+    def _kill(self, control: ControlRecords) -> bytes:
+        """Newer than every command, and the same again after a restart."""
+        _, rows = command_rows(control.records, control.kill_ns, self.config)
         return encode(
             Command(
-                account=self.account,
-                command_id=time_ns,
+                account=self.config.account.id,
+                command_id=int(rows["command_id"][~np.isin(rows["refusal"], POISON)].max()),
                 action=ControlAction.KILL,
                 issuer=KILL_FILE,
                 reason="there is a kill file in the control folder",

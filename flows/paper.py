@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 from bytewax.dataflow import Dataflow
+from confluent_kafka.admin import AdminClient
 
 from connectors.kafka.client import check_broker, client_settings
 from connectors.kafka.sinks import ExactlyOnceSink
 from connectors.kafka.source import KafkaSource, Polled
+from connectors.kafka.topics import require
 from connectors.metrics import Figures
 from flows.graph import Setup, compile_venue, paper_graph
 from flows.service import Service, flow_of_process, grace_of, required
@@ -38,6 +40,7 @@ def paper(config: Config) -> Service:
     setup = Setup.of(config, paper=True)
     settings = client_settings(kafka, "paper")
     check_broker(settings)
+    require(kafka, AdminClient(settings))
     stop, account, figures = Event(), config.account.id, Figures()
     partition = [kafka.account_partition]
     source: KafkaSource[Any] = KafkaSource(

@@ -149,6 +149,7 @@ class Followers:
     def __init__(self, urls: Sequence[str], settings: Settings, prefix: str):
         self.urls = [url.rstrip("/") + "/metrics" for url in urls]
         self.prefix = prefix
+        self.settings = settings
         self.admin = AdminClient(settings)
 
     def wait(self, stop: Event) -> None:
@@ -202,7 +203,8 @@ class Followers:
                 (where.topic.removeprefix(self.prefix), where.partition): future.result(ANSWER_SECONDS).offset
                 for where, future in futures.items()
             }
-        except (KafkaException, TimeoutError):  # a broker that has just come back is not sure of itself
+        except (KafkaException, TimeoutError):
+            self.admin = AdminClient(self.settings)  # the old one keeps what it knew before a restart
             return {}
 
 

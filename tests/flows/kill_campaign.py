@@ -17,39 +17,29 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
-from datetime import date, timedelta
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from base_config import base_with
-from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
+from live_fixtures import Said, live_data, moments_of, read, record_days
 from mortal import POINTS
 from replay_fixtures import write_toml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from connectors.calendars import load_sessions
 from connectors.kafka.client import client_settings
 from connectors.kafka.topics import ensure
-from connectors.recording import BarRecording
-from connectors.synthetic import Family, write_synthetic
 from deploy.kafka.broker import Broker, free_port
-from flows.publish import Followers, Publisher, moments
+from flows.publish import Followers, Publisher
 from flows.service import grace_of, required
-from schemas.codecs import decode
-from schemas.config import Config, parse_config
-from schemas.records import MarketSlice, Report
-from schemas.topics import ALERTS, DECISIONS, JOURNAL, ORDERS
+from schemas.config import parse_config
 
 HERE = Path(__file__).resolve().parent
-FIRST_DAY = date(2024, 11, 1)  # daylight saving ends behind it
-FAMILY = Family("QQQ", (("QQQ", 1.0), ("TQQQ", 3.0), ("PSQ", -1.0), ("SQQQ", -3.0)))
-OUTPUTS = (ORDERS, DECISIONS, ALERTS)
+DAY_NS = 86_400_000_000_000
 END_OF_DAY_BARS, END_OF_DAY_WEIGHT = 20, 4
 MOST_DELAY = 0.15
 VICTIMS = ("live", "paper")
@@ -113,41 +103,14 @@ def campaign(
 ) -> Outcome:
     """The same sessions twice, undisturbed and with deaths; `last_bars`: only so many, to the last close."""
     began = time.monotonic()
-    sessions = load_sessions("XNYS", FIRST_DAY, FIRST_DAY + timedelta(days=2 * days + 30))
-    write_synthetic(folder / "recording", sessions, (FAMILY,), FIRST_DAY, days, seed, dirty=False)
-    bars = folder / "recording"
+    bars = record_days(folder / "recording", days, seed)
     whole = Run(folder / "whole", bootstrap, f"{prefix}whole.", 0, seed).play(bars, last_bars, console)
-    killed = Run(folder / "killed", bootstrap, f"{prefix}killed.", kills, seed).play(bars, last_bars, console)
-    differences = [told for name in (*OUTPUTS, "reports") if (told := _difference(name, whole, killed))]
-    if whole.slices != killed.slices:
-        differences.append(f"{len(whole.slices ^ killed.slices)} market slices differ")
-    numbers = sorted(killed.sequences)
-    if numbers != list(range(len(numbers))):
-        differences.append("sequences are not contiguous")
-    records = {name: len(killed.said[name]) for name in (*OUTPUTS, "reports")}
+    killing = Run(folder / "killed", bootstrap, f"{prefix}killed.", kills, seed)
+    killed = killing.play(bars, last_bars, console)
+    records = {name: len(rows) for name, rows in killed.said.items()}
     seconds = time.monotonic() - began
-    return Outcome(killed.deaths, records, killed.repeated_slices, differences, seconds, seed)
-
-
-def _difference(name: str, whole: "Said", killed: "Said") -> str:
-    """The first record that differs, for people."""
-    one, two = whole.said[name], killed.said[name]
-    if one == two:
-        return ""
-    k = next((k for k, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
-    shown = [rows[k].decode() if k < len(rows) else "nothing" for rows in (one, two)]
-    return f"{name}: {len(one)} and {len(two)}; from {k} on: {shown[0]} is {shown[1]}"
-
-
-@dataclass
-class Said:
-    """What a run left in its topics."""
-
-    said: dict[str, list[bytes]] = field(default_factory=dict)
-    sequences: list[int] = field(default_factory=list)
-    slices: set[bytes] = field(default_factory=set)
-    repeated_slices: int = 0
-    deaths: Counter[str] = field(default_factory=Counter)
+    differences = whole.differences(killed)
+    return Outcome(killing.deaths, records, killed.repeated_slices, differences, seconds, seed)
 
 
 class Run:
@@ -157,7 +120,8 @@ class Run:
         folder.mkdir()
         self.kills = kills
         self.rng = random.Random(seed)
-        self.config_path, self.config = _config(folder, bootstrap, prefix)
+        data = live_data(bootstrap, prefix)
+        self.config_path, self.config = write_toml(folder / "config.toml", data), parse_config(data)
         self.processes = [
             Mortal(name, folder, self.config_path, port)
             for name, port in zip(VICTIMS, (free_port(), free_port()), strict=True)
@@ -169,10 +133,9 @@ class Run:
         ensure(kafka, AdminClient(settings))
         publisher = Publisher(settings, self.config, kafka, grace_of(terms))
         followers = Followers([p.url for p in self.processes], settings, kafka.prefix)
-        bars = BarRecording(recording, self.config.instruments)
-        sessions = load_sessions("XNYS", bars.days[0], bars.days[-1] + timedelta(days=1))
-        told = list(moments(bars, sessions))[-last_bars:]
-        closes = [k for k, moment in enumerate(told) if moment.time_ns in set(sessions.close_ns.tolist())]
+        told = moments_of(recording, self.config, last_bars)
+        days = [moment.time_ns // DAY_NS for moment in told]
+        closes = [k for k in range(len(told)) if days[k + 1 : k + 2] != [days[k]]]
         weights = [1] * len(told)
         for close in closes:
             for k in range(max(close - END_OF_DAY_BARS, 0), close):
@@ -200,14 +163,15 @@ class Run:
             keeper.join()
             for process in self.processes:
                 process.end()
-        said = read(settings, self.config)
-        for process in self.processes:
-            said.deaths.update(process.deaths)
-        return said
+        return read(settings, self.config)
+
+    @property
+    def deaths(self) -> Counter[str]:
+        return sum((process.deaths for process in self.processes), Counter())
 
     @property
     def died(self) -> int:
-        return sum(process.deaths.total() for process in self.processes)
+        return self.deaths.total()
 
     def _plan_death(self, weights: list[int], k: int) -> None:
         """So many deaths from bar `k` on that all are died by the end."""
@@ -289,78 +253,6 @@ class Mortal:
         self.log.close()
         if code not in (0, -signal.SIGKILL):
             raise SystemExit(f"{self.name} ended with {code}: " + Path(self.log.name).read_text()[-2000:])
-
-
-def read(settings: dict[str, Any], config: Config) -> Said:
-    """Everything in the account's topics."""
-    _, kafka = required(config)
-    found = Said(said={name: [] for name in (*OUTPUTS, "reports")})
-    consumer = Consumer(
-        settings
-        | {
-            "group.id": "campaign",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "error",
-        }
-    )
-    names = {kafka.prefix + name: name for name in (*OUTPUTS, JOURNAL)}
-    consumer.assign([TopicPartition(name, kafka.account_partition, 0) for name in names])
-    ended: set[str] = set()
-    while len(ended) < len(names):
-        for message in consumer.consume(1000, 5.0):
-            topic = names[str(message.topic())]
-            if message.error() is not None:
-                if message.error().code() != KafkaError._PARTITION_EOF:
-                    raise SystemExit(message.error().str())
-                ended.add(topic)
-                continue
-            value = message.value()
-            assert isinstance(value, bytes)
-            if topic == JOURNAL:
-                kind = decode((MarketSlice, Report), value)
-                if isinstance(kind, Report):
-                    found.said["reports"].append(value)
-                elif isinstance(kind, MarketSlice):
-                    found.repeated_slices += value in found.slices
-                    found.slices.add(value)
-            else:
-                found.said[topic].append(value)
-                found.sequences.append(int(dict(message.headers() or [])["sequence"]))
-    consumer.close()
-    return found
-
-
-def _config(folder: Path, bootstrap: str, prefix: str) -> tuple[Path, Config]:
-    """A strategy that changes its mind all the time, so that there is something to lose."""
-    data = base_with(
-        account__id="campaign",
-        gates__frequency__openings_per_window=16,
-        gates__frequency__openings_per_day=10_000,
-    )
-    data["strategies"] = [
-        {
-            "name": "toggle",
-            "kind": "toggle",
-            "parameters": {},
-            "signals": ["QQQ"],
-            "family": "QQQ",
-            "capital_share": 1,
-            "filter": {"cooldown": 0, "noise_factor": 0, "noise_window": 10, "min_score": 0},
-        }
-    ]
-    data["live"] = {"clock": "publisher", "tick_seconds": 1, "grace_seconds": 2}
-    data["kafka"] = {
-        "bootstrap_servers": bootstrap,
-        "prefix": prefix,
-        "account_partition": 1,
-        "account_partitions": 2,
-        "bars_partitions": 3,
-        "replication_factor": 1,
-    }
-    data["metrics"] = {"port": 0}
-    return write_toml(folder / "config.toml", data), parse_config(data)
 
 
 if __name__ == "__main__":
