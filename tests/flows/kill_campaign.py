@@ -158,6 +158,9 @@ class Run:
                         publisher.tick(moment)
                         followers.wait(stop)
                     shown.update(task, advance=1, description=f"{self.died} of {self.kills} kills")
+                while self.died < self.kills:  # those that were due too late die now, one after the other
+                    self._kill_one()
+                    followers.wait(stop)
         finally:
             stop.set()
             keeper.join()
@@ -184,6 +187,13 @@ class Run:
             point = self.rng.choice([*POINTS, *["at a random moment"] * len(POINTS)])
             process.doom(point, self.rng.random() * MOST_DELAY)
             chance -= 1
+
+    def _kill_one(self) -> None:
+        died = self.died
+        victim = next((process for process in self.processes if process.doomed), self.processes[0])
+        victim.doom("at a random moment", 0)
+        while self.died == died:
+            time.sleep(0.005)
 
     def _keep_alive(self, stop: threading.Event) -> None:
         while not stop.wait(0.005):
