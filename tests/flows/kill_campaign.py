@@ -20,7 +20,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from confluent_kafka.admin import AdminClient
@@ -158,8 +158,10 @@ class Run:
                         publisher.tick(moment)
                         followers.wait(stop)
                     shown.update(task, advance=1, description=f"{self.died} of {self.kills} kills")
-                while self.died < self.kills:  # those that were due too late die now, one after the other
-                    self._kill_one()
+                while (
+                    self.died < self.kills and keeper.is_alive()
+                ):  # those that were due too late die now, one after the other
+                    self._kill_one(keeper)
                     followers.wait(stop)
         finally:
             stop.set()
@@ -188,11 +190,11 @@ class Run:
             process.doom(point, self.rng.random() * MOST_DELAY)
             chance -= 1
 
-    def _kill_one(self) -> None:
+    def _kill_one(self, keeper: threading.Thread) -> None:
         died = self.died
         victim = next((process for process in self.processes if process.doomed), self.processes[0])
         victim.doom("at a random moment", 0)
-        while self.died == died:
+        while self.died == died and keeper.is_alive():
             time.sleep(0.005)
 
     def _keep_alive(self, stop: threading.Event) -> None:
@@ -215,14 +217,14 @@ class Mortal:
         self.deaths: Counter[str] = Counter()
         self.doomed = ""
         self.due = 0.0
-        self.log: Any = None
+        self.log = folder / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.log = (self.folder / f"{self.name}.log").open("ab")
-        self.process = subprocess.Popen(
-            self.command, stdout=self.log, stderr=self.log, cwd=HERE.parents[1], env=dict(os.environ)
-        )
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, cwd=HERE.parents[1], env=dict(os.environ)
+            )
 
     def doom(self, point: str, delay: float) -> None:
         """It will die: at a point of its work, or so many seconds from now."""
@@ -249,7 +251,7 @@ class Mortal:
         if code is None:
             return
         if code != -signal.SIGKILL:
-            raise SystemExit(f"{self.name} ended by itself ({code}): see {self.folder / self.name}.log")
+            raise SystemExit(f"{self.name} ended by itself ({code}): see {self.log}")
         self.fuse.unlink(missing_ok=True)
         self.deaths[f"{self.name}: {self.doomed}"] += 1
         self.doomed = ""
@@ -260,9 +262,8 @@ class Mortal:
         self.fuse.unlink(missing_ok=True)
         self.process.terminate()
         code = self.process.wait(60)
-        self.log.close()
         if code not in (0, -signal.SIGKILL):
-            raise SystemExit(f"{self.name} ended with {code}: " + Path(self.log.name).read_text()[-2000:])
+            raise SystemExit(f"{self.name} ended with {code}: " + self.log.read_text()[-2000:])
 
 
 if __name__ == "__main__":
