@@ -100,7 +100,9 @@ def _check_store(store: Path) -> None:
 
 @contextmanager
 def stop_on_signal(stop: threading.Event) -> Iterator[None]:
-    """The first SIGINT or SIGTERM ends the input after the batch in hand; a second SIGINT interrupts."""
+    """The first SIGINT or SIGTERM ends the input after the batch in hand; a second one ends the process at
+    once, where a write waits for a broker that is away. Nothing is lost by that either.
+    """
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the form of a signal handler
         stop.set()
