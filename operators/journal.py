@@ -102,8 +102,12 @@ class Journal:
 
     def _wait(self, event: JournalRows, rows: list[int]) -> None:
         if rows:
-            added = (event.events[rows], event.values[rows], event.verdicts[rows])
-            self.waiting = tuple(np.concatenate(pair) for pair in zip(self.waiting, added, strict=True))
+            events, values, verdicts = self.waiting
+            self.waiting = (
+                np.concatenate([events, event.events[rows]]),
+                np.concatenate([values, event.values[rows]]),
+                np.concatenate([verdicts, event.verdicts[rows]]),
+            )
             if len(self.waiting[0]) > MOST_WAITING:
                 raise JournalError(
                     f"{MOST_WAITING:,} records wait for an instrument that does not report; the journal "

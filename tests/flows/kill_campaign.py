@@ -34,6 +34,7 @@ from rich.table import Table
 from connectors.kafka.client import client_settings
 from connectors.kafka.topics import ensure
 from deploy.kafka.broker import Broker, free_port
+from flows.graph import Setup, compile_kernels, compile_venue
 from flows.publish import Followers, Publisher
 from flows.service import grace_of, required
 from schemas.config import parse_config
@@ -102,6 +103,9 @@ def campaign(
     last_bars: int = 0,
 ) -> Outcome:
     """The same sessions twice, undisturbed and with deaths; `last_bars`: only so many, to the last close."""
+    setup = Setup.of(parse_config(live_data(bootstrap, prefix)), paper=False)
+    compile_kernels(setup)  # once and here, not in a process that others wait for
+    compile_venue(setup)
     began = time.monotonic()
     bars = record_days(folder / "recording", days, seed)
     whole = Run(folder / "whole", bootstrap, f"{prefix}whole.", 0, seed).play(bars, last_bars, console)
