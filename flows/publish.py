@@ -7,11 +7,11 @@ for each bar end of a session and one after its close.
 
 import json
 import time
-import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from threading import Event
 from typing import Any
 
@@ -183,7 +183,7 @@ class Followers:
         try:
             with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
                 text = answer.read().decode()
-        except (OSError, urllib.error.URLError):
+        except (OSError, HTTPException):  # not yet, not any more, or it died over its answer
             return 0.0, {}
         polls, positions = 0.0, {}
         for family in text_string_to_metric_families(text):

@@ -266,7 +266,7 @@ class Mortal:
         self.fuse.unlink(missing_ok=True)
         self.process.terminate()
         code = self.process.wait(60)
-        if code not in (0, -signal.SIGKILL):
+        if code not in (0, -signal.SIGKILL, -signal.SIGTERM):  # the last: while it was starting
             raise SystemExit(f"{self.name} ended with {code}: " + self.log.read_text()[-2000:])
 
 
