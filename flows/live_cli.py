@@ -17,7 +17,7 @@ from flows.graph import Setup
 from flows.live import live
 from flows.paper import paper
 from flows.process import RunError, stop_on_signal
-from flows.publish import Followers, Publisher, moments, publish
+from flows.publish import Followers, Publisher, moments, moments_in, publish
 from flows.service import Service, grace_of, required, run_service
 
 LIVE_CONFIG = DEPLOY / "live.toml"
@@ -94,7 +94,7 @@ def publish_command(
         TimeRemainingColumn(),
     )
     with stop_on_signal(stop), Progress(*columns, console=console) as shown:
-        task = shown.add_task("publish", total=len(bars.days) * 391, bars=0)
+        task = shown.add_task("publish", total=moments_in(bars, setup.sessions), bars=0)
         for count in publish(
             moments(bars, setup.sessions),
             publisher,

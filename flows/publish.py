@@ -30,6 +30,7 @@ from schemas.records import Bar, Tick
 from schemas.sessions import Sessions
 from schemas.topics import BARS, JOURNAL
 
+DAY_NS = 86_400_000_000_000
 IDLE_INTERVALS = 5  # a longer time without bars passes at once
 WINDOW_ROWS = 1 << 16
 QUIET_POLLS = 3  # calls of its input after which a process has written what it had read
@@ -64,6 +65,14 @@ def moments(recording: BarRecording, sessions: Sessions) -> Iterator[Moment]:
         ticking = set(grid.tolist())
         for at in sorted(by_time):
             yield Moment(at, by_time[at], at in ticking)
+
+
+def moments_in(recording: BarRecording, sessions: Sessions) -> int:
+    """How many moments to expect: the clock's ticks in the sessions of its days."""
+    days = np.array(recording.days, "M8[D]").astype("M8[ns]").astype(np.int64)
+    held = np.isin(sessions.open_ns // DAY_NS * DAY_NS, days)
+    lengths = (sessions.close_ns - sessions.open_ns)[held] // recording.interval_ns
+    return int(lengths.sum() + len(lengths))
 
 
 def bar_bytes(row: dict[str, Any]) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from connectors.calendars import load_sessions
 from connectors.recording import BarRecording
-from flows.publish import bar_bytes, moments
+from flows.publish import bar_bytes, moments, moments_in
 from schemas.codecs import Refused, decode, encode
 from schemas.records import Bar
 
@@ -53,7 +53,7 @@ def test_times_rise_and_the_clock_ticks_in_sessions_that_have_bars(dirty_recordi
     )
     ends = [t for t in ticks.tolist() if t - MINUTE in set(SESSIONS.close_ns.tolist())]
     assert len(ends) == sessions > 0
-    assert len(ticks) <= sessions * 391
+    assert len(ticks) == moments_in(BarRecording(dirty_recording, SYMBOLS), SESSIONS)
 
 
 @pytest.mark.parametrize("wrong", [None, float("nan")])
