@@ -172,7 +172,7 @@ class Followers:
             seen = [self._seen(url) for url in self.urls]
             if all(seen):
                 places = sorted({place for _, positions in seen for place in positions})
-                ends = self._ends(places)
+                ends = self.ends(places)
                 there = all(p == ends.get(place) for _, positions in seen for place, p in positions.items())
                 now = tuple(ends.items())
                 if there and now == before:
@@ -203,7 +203,7 @@ class Followers:
                     positions[sample.labels["topic"], int(sample.labels["partition"])] = sample.value
         return polls, positions
 
-    def _ends(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    def ends(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Where partitions end; nothing while the brokers do not say."""
         asked = {TopicPartition(self.prefix + topic, p): OffsetSpec.latest() for topic, p in places}
         futures = self.admin.list_offsets(asked)

@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from rich.console import Console
 from rich.table import Table
 
@@ -88,6 +86,7 @@ class Verdict:
 def sampled(made: Deployment, seconds: float) -> Sample:
     """Raises `RunError` where a process has ended."""
     services = made.services
+    brokers = Followers([], made.settings, made.kafka.prefix)
     figures = [service.figures() for service in services]
     for service, told in zip(services, figures, strict=True):
         if not told:
@@ -97,7 +96,7 @@ def sampled(made: Deployment, seconds: float) -> Sample:
         seconds,
         (_memory_mb(services[0]), _memory_mb(services[1])),
         (live[POLLS], paper[POLLS]),
-        (_lag(made, live), _lag(made, paper)),
+        (_lag(brokers, live), _lag(brokers, paper)),
         sum(_size_mb(service.recovery) for service in services),
         live[BARS],
         live.get(WRITTEN, 0.0),  # not there before the first
@@ -110,16 +109,18 @@ def _memory_mb(service: Service) -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
-def _lag(made: Deployment, figures: Figures) -> float:
-    """By the brokers, as a process that stands still does not know how far it is behind."""
+def _lag(brokers: Followers, figures: Figures) -> float:
+    """By the brokers, as a process that stands still does not know how far it is behind; a broker that is
+    asked at a bad moment is asked again.
+    """
     positions = {
-        TopicPartition(made.kafka.prefix + labels[1], int(labels[0])): value
+        (labels[1], int(labels[0])): value
         for (name, *labels), value in figures.items()
         if name == "sluice_position"
     }
-    ends = made.admin.list_offsets({place: OffsetSpec.latest() for place in positions})
-    behind = (float(end.result(ANSWER_SECONDS).offset) - positions[place] for place, end in ends.items())
-    return sum(behind)
+    while not (ends := brokers.ends(list(positions))) and positions:
+        time.sleep(ANSWER_SECONDS / 100)
+    return sum(ends[place] - position for place, position in positions.items())
 
 
 def _size_mb(folder: Path) -> float:
