@@ -1,6 +1,5 @@
 """Commands that trade from topics: live, paper, publish."""
 
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from threading import Event
@@ -18,7 +17,7 @@ from flows.live import live
 from flows.paper import paper
 from flows.process import RunError, stop_on_signal
 from flows.publish import Followers, Publisher, moments, moments_in, publish
-from flows.service import Service, grace_of, required, run_service
+from flows.service import grace_of, required, run_service
 
 LIVE_CONFIG = DEPLOY / "live.toml"
 
@@ -45,7 +44,7 @@ def live_command(
     metrics_port: PortOption = None,
 ) -> None:
     """Trade from topics: bars in, orders out. Stop it with SIGTERM or Ctrl-C."""
-    _run(lambda: live(load_config(config), control, shard), recovery, snapshot_seconds, metrics_port)
+    run_service(live(load_config(config), control, shard), recovery, snapshot_seconds, metrics_port)
 
 
 def paper_command(
@@ -55,11 +54,7 @@ def paper_command(
     metrics_port: PortOption = None,
 ) -> None:
     """The paper venue: takes the orders of a live account and reports to its journal."""
-    _run(lambda: paper(load_config(config)), recovery, snapshot_seconds, metrics_port)
-
-
-def _run(build: Callable[[], Service], recovery: Path, seconds: int, metrics_port: int | None) -> None:
-    run_service(build(), recovery, seconds, metrics_port)
+    run_service(paper(load_config(config)), recovery, snapshot_seconds, metrics_port)
 
 
 def publish_command(

@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from connectors.kafka.client import KafkaProblem, check_broker, client_settings
 from connectors.kafka.sinks import SEQUENCE
-from connectors.kafka.source import MESSAGES, READING, TRANSIENT, Place
+from connectors.kafka.source import MESSAGES, READING, Place, place_name, refuse_gap
 from connectors.topic_recording import Description, PartitionWriter, Row, hold_recording
 from schemas.config import Config, ConfigError, Kafka
 from schemas.topics import ALERTS, BARS, DEAD_LETTERS, DECISIONS, JOURNAL, ORDERS
@@ -99,17 +99,8 @@ class _Recorder:
             writer.start_at(low)
             return low
         if not low <= recorded <= high:
-            raise self._gone(place, recorded, f"the topic holds {low:,} to {high:,}")
+            raise _gone(self.prefix, place, recorded, f"the topic holds {low:,} to {high:,}")
         return recorded
-
-    def _gone(self, place: Place, offset: int, why: str) -> KafkaProblem:
-        topic, partition = place
-        return KafkaProblem(
-            f"topic {self.prefix}{topic} partition {partition} is recorded up to offset {offset:,} and "
-            f"cannot be read on from there ({why}): messages are gone that were not recorded, or the topic "
-            f"was made anew. Give back its data, or record into a new folder; a longer retention.ms of the "
-            f"topic keeps messages until they are recorded"
-        )
 
     def _left(self) -> int:
         return sum(max(end - self.positions[place], 0) for place, end in self.ends.items())
@@ -148,23 +139,20 @@ class _Recorder:
     def _event(self, message: Message, error: KafkaError) -> None:
         """Something other than a message. Raises `KafkaProblem` where reading cannot go on without a gap."""
         place = self.places.get((message.topic(), message.partition()))
-        code = error.code()
-        if place is None:
-            if error.fatal():
-                raise KafkaProblem(f"the consumer cannot go on: {error.str()}")
-        elif code == KafkaError._PARTITION_EOF:
+        if place is not None and error.code() == KafkaError._PARTITION_EOF:
             # Behind the last message there may be marks of transactions.
             self.positions[place] = max(self.positions[place], message.offset() or 0)
-            return
-        elif code == KafkaError._AUTO_OFFSET_RESET:
-            raise self._gone(place, self.positions[place], error.str())
-        elif code not in TRANSIENT:
-            topic, partition = place
-            raise KafkaProblem(
-                f"topic {self.prefix}{topic} partition {partition} cannot be read on at offset "
-                f"{self.positions[place]:,}: {error.str()}"
-            )
-        logger.warning("recording goes on after: %s", error.str())
+        else:
+            refuse_gap(error, self.prefix, place, self.positions[place] if place else 0, _gone)
+
+
+def _gone(prefix: str, place: Place, offset: int, why: str) -> KafkaProblem:
+    return KafkaProblem(
+        f"{place_name(prefix, place)} is recorded up to offset {offset:,} and cannot be read on from there "
+        f"({why}): messages are gone that were not recorded, or the topic was made anew. Give back its data, "
+        f"or record into a new folder; a longer retention.ms of the topic keeps messages until they are "
+        f"recorded"
+    )
 
 
 def _row(message: Message) -> Row:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from connectors.kafka.sinks import Outbox, Outgoing
 from connectors.kafka.source import Polled
@@ -124,12 +125,16 @@ def journal_rows(messages: Sequence[Message], config: Config) -> tuple[JournalRo
     events["instrument"] = -1
     values = np.zeros((n, len(names.strategies)), np.int64)
     verdicts = np.full(values.shape, Verdict.ABSENT, np.uint8)
-    reports: list[Report] = []
+    reports = [np.zeros(0, REPORT)]
     commands: list[bytes] = []
     for k, message in enumerate(messages):
         _, _, key, value = message
         record = decode(JOURNAL_RECORDS, value)
         fault = _fault(record, key, config, where)
+        report = None
+        if fault == DeadLetter.NONE and isinstance(record, Report):
+            report = _report_row(record, names)
+            fault = DeadLetter.UNKNOWN_SYMBOL if report is None else DeadLetter.NONE
         if fault != DeadLetter.NONE:
             refused.add(message, fault, "")
             _row(events, k, EventKind.CONTROL, 0, len(commands))
@@ -145,19 +150,20 @@ def journal_rows(messages: Sequence[Message], config: Config) -> tuple[JournalRo
                     values[k, s], verdicts[k, s] = record.signals[name].value, record.signals[name].verdict
         elif isinstance(record, Tick):
             _row(events, k, EventKind.TICK, record.time_ns, 0)
-        elif isinstance(record, Report):
-            _row(events, k, EventKind.EXECUTION, record.time_ns, len(reports))
-            reports.append(record)
+        elif report is not None:
+            _row(events, k, EventKind.EXECUTION, int(report["time_ns"][0]), len(reports) - 1)
+            reports.append(report)
         else:
             assert value is not None
             _row(events, k, EventKind.CONTROL, 0, len(commands))
             commands.append(value)
     offsets = np.array([offset for _, offset, _, _ in messages], np.int64)
-    told = to_rows(Report, reports, names) if reports else np.zeros(0, REPORT)
     asked = records(COMMAND, len(commands))
     for k, raw in enumerate(commands):
         asked[k] = read_command(raw, config)
-    return JournalRows(offsets, events, values, verdicts, told, asked.view(np.ndarray)), refused.letters()
+    return JournalRows(
+        offsets, events, values, verdicts, np.concatenate(reports), asked.view(np.ndarray)
+    ), refused.letters()
 
 
 @lru_cache(maxsize=4)
@@ -179,12 +185,15 @@ def _fault(record: Any, key: bytes | None, config: Config, where: dict[str, int]
         unknown = set(record.signals) - {s.name for s in config.strategies}
         if record.instrument not in where or unknown:
             return DeadLetter.UNKNOWN_SYMBOL
-    if isinstance(record, Report):
-        try:
-            to_rows(Report, [record], names_of(config))
-        except ValueError:
-            return DeadLetter.UNKNOWN_SYMBOL
     return DeadLetter.NONE
+
+
+def _report_row(report: Report, names: Names) -> NDArray[Any] | None:
+    """One row of REPORT; None where it names what the account does not have."""
+    try:
+        return to_rows(Report, [report], names)
+    except ValueError:
+        return None
 
 
 def slices_out(batch: SliceBatch, config: Config) -> Outbox:

@@ -26,6 +26,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from connectors.kafka.client import KafkaProblem, logger
+from connectors.kafka.source import READING
 
 SEQUENCE = "sequence"
 TRY_SECONDS = 5.0  # for one call to a broker that may be away; then the call is made again
@@ -220,20 +221,13 @@ class _Numbered(StatefulSinkPartition[Outbox, Snapshot]):
     def _read_back(self, offsets: dict[str, int]) -> dict[str, int]:
         """Learn the next sequence from what is there since the snapshot, and where each topic ends."""
         sink, snapshot = self.sink, self.sequence
-        ours = {
-            "group.id": "sluice-read-back",  # has to be there; nothing is committed
-            "enable.auto.commit": False,
-            "auto.offset.reset": "error",
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-        }
         places = [
             TopicPartition(sink.prefix + topic, sink.partition, offsets.get(topic, OFFSET_BEGINNING))
             for topic in sink.topics
         ]
         needed = self._ends(places)
         ends: dict[str, int] = {}
-        consumer = Consumer(sink.settings | ours)
+        consumer = Consumer(sink.settings | READING)
         consumer.assign(places)
         while any(ends.get(name, -1) < end for name, end in needed.items()):
             for message in consumer.consume(1000, READ_SECONDS):

@@ -22,6 +22,7 @@ from schemas.topics import JOURNAL
 
 Item = TypeVar("Item")
 Place = tuple[str, int]  # topic without prefix, partition
+Gone = Callable[[str, Place, int, str], KafkaProblem]  # of prefix, place, offset and why
 
 MESSAGES = 1_000  # most messages of a poll: a call stays below a few milliseconds
 HELD_MESSAGES = 10_000  # most messages that wait for another topic, before their topic is paused
@@ -241,19 +242,10 @@ class _Part(StatefulSourcePartition[Item, dict[str, Any]]):
     def _event(self, message: Message, error: KafkaError) -> None:
         """Something other than a message. Raises `KafkaProblem` where reading cannot go on without a gap."""
         place = self.places.get((message.topic(), message.partition()))
-        code = error.code()
-        if place is None:
-            if error.fatal():
-                raise KafkaProblem(f"the consumer cannot go on: {error.str()}")
-        elif code == KafkaError._PARTITION_EOF:
+        if place is not None and error.code() == KafkaError._PARTITION_EOF:
             self._advance(place, _offset(message), [])
-            return
-        elif code == KafkaError._AUTO_OFFSET_RESET:
-            raise gone_error(self.source.prefix, place, self.read[place], error.str())
-        elif code not in TRANSIENT:
-            where = f"{place_name(self.source.prefix, place)} cannot be read on at offset {self.read[place]}"
-            raise KafkaProblem(f"{where}: {error.str()}")
-        log.warning("reading goes on after: %s", error.str())
+        else:
+            refuse_gap(error, self.source.prefix, place, self.read[place] if place else 0)
 
     def _tick(self) -> list[Item]:
         """The newest tick, when one has passed. Those missed while nothing ran are not made up."""
@@ -403,6 +395,23 @@ def gone_error(prefix: str, place: Place, offset: int, why: str) -> KafkaProblem
         f"read yet are gone, or the topic was made anew. Give back its data, or start anew with an empty "
         f"recovery directory; a longer retention.ms of the topic keeps messages until they are read"
     )
+
+
+def refuse_gap(
+    error: KafkaError, prefix: str, place: Place | None, offset: int, gone: Gone = gone_error
+) -> None:
+    """Judge what a consumer tells besides messages and ends: about a place, at its next offset, or about none
+    of ours. Raises `KafkaProblem` where reading cannot go on without a gap, `gone` where the offset is gone.
+    """
+    if place is None:
+        if error.fatal():
+            raise KafkaProblem(f"the consumer cannot go on: {error.str()}")
+    elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+        raise gone(prefix, place, offset, error.str())
+    elif error.code() not in TRANSIENT:
+        where = f"{place_name(prefix, place)} cannot be read on at offset {offset}"
+        raise KafkaProblem(f"{where}: {error.str()}")
+    log.warning("reading goes on after: %s", error.str())
 
 
 def _start(prefix: str, place: Place, saved: int | None, low: int, high: int) -> int:

@@ -32,7 +32,7 @@ from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
 from connectors.kafka.client import KafkaProblem
-from connectors.kafka.source import ANSWER_SECONDS, READING, TRANSIENT, gone_error, place_name, watermarks
+from connectors.kafka.source import ANSWER_SECONDS, READING, gone_error, refuse_gap, watermarks
 from connectors.recording import BarRows
 from connectors.replay_source import DAY_NS, END_OF_TIME, LoadedWindow
 from schemas.batches import DeadLetters, Float64s, Int64s
@@ -385,20 +385,14 @@ class TopicReader:
 
     def _event(self, message: Message, error: KafkaError) -> None:
         """Something other than a message. Raises `KafkaProblem` where reading cannot go on without a gap."""
-        partition, code = message.partition(), error.code()
+        partition = message.partition()
         lane = None if partition is None else self.lanes.get(partition)
         if lane is None:
-            if error.fatal():
-                raise KafkaProblem(f"the consumer cannot go on: {error.str()}")
-        elif code == KafkaError._PARTITION_EOF:
+            refuse_gap(error, self.bars.prefix, None, 0)
+        elif error.code() == KafkaError._PARTITION_EOF:
             lane.read = max(lane.read, min(message.offset() or 0, lane.end))
-            return
-        elif code == KafkaError._AUTO_OFFSET_RESET:
-            raise gone_error(self.bars.prefix, (BARS, lane.partition), lane.read, error.str())
-        elif code not in TRANSIENT:
-            where = place_name(self.bars.prefix, (BARS, lane.partition))
-            raise KafkaProblem(f"{where} cannot be read on at offset {lane.read}: {error.str()}")
-        log.warning("reading goes on after: %s", error.str())
+        else:
+            refuse_gap(error, self.bars.prefix, (BARS, lane.partition), lane.read)
 
 
 def _trading_days(sessions: Sessions) -> NDArray[np.bool_]:
