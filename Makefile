@@ -22,7 +22,7 @@ help: ## show this list
 # pip of the system installs into the environment, so that a machine without ensurepip will do.
 .venv/installed: deploy/requirements.lock pyproject.toml
 	$(PYTHON) -m venv --clear --without-pip .venv
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --require-hashes -r deploy/requirements.lock
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --require-hashes -r deploy/requirements.lock
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
