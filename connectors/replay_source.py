@@ -373,21 +373,11 @@ def _refused(rows: WindowRows) -> tuple[DeadLetters, ...]:
 def _recorded_dead_letters(recording: BarRecording) -> tuple[DeadLetters, ...]:
     """What never became a bar when the recording was made."""
     rows = recording.dead_letters()
-    n = rows.height
-    if not n:
+    if not rows.height:
         return ()
-    nothing = np.zeros(n, np.int64)
-    return (
-        DeadLetters(
-            BARS,
-            rows["symbol"].fill_null("").to_list(),
-            np.array([DeadLetter[name.upper()] for name in rows["reason"]], np.uint8),
-            nothing,
-            nothing,
-            np.full((5, n), np.nan),
-            rows["record"].to_list(),
-        ),
-    )
+    reasons = [DeadLetter[name.upper()] for name in rows["reason"]]
+    symbols, records = rows["symbol"].fill_null("").to_list(), rows["record"].to_list()
+    return (DeadLetters.of_bytes(BARS, symbols, reasons, records),)
 
 
 def _midnight_ns(day: date) -> int:

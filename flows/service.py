@@ -5,12 +5,13 @@ The same flow runs in two ways: by `sluice live` and `sluice paper`, and by
 `python -m bytewax.run flows.live`, which takes its settings from the environment.
 """
 
+import gc
 import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from bytewax.dataflow import Dataflow
+from bytewax.recovery import RecoveryConfig
 from bytewax.testing import cluster_main
 
 from connectors.config_file import DEPLOY, load_config
@@ -25,7 +27,7 @@ from connectors.kafka.source import KafkaSource
 from connectors.metrics import Figures, serve_metrics
 from flows.process import RunError, hold_recovery, known_error, stop_on_signal, telling_errors
 from operators.compiled import COLD
-from schemas.config import NS, Config, ConfigError, Kafka, Live, Metrics, micro
+from schemas.config import NS, Config, ConfigError, Kafka, Live, micro
 from schemas.records import MICRO
 
 CONFIG_VARIABLE = "SLUICE_CONFIG"
@@ -73,13 +75,7 @@ def run_service(
 ) -> None:
     """Run until SIGTERM or SIGINT; then the last epoch is committed. Raises what `USER_ERRORS` says."""
     set_up_logging()
-    warm_up(service)
-    with (
-        hold_recovery(recovery) as store,
-        stop_on_signal(service.stop),
-        serve_metrics(_metrics(service.config, metrics_port), service.source, service.figures),
-        telling_errors(),
-    ):
+    with around(service, recovery, metrics_port) as store, telling_errors():
         logger.info("running; stop with SIGTERM or Ctrl-C")
         cluster_main(
             service.flow,
@@ -91,11 +87,24 @@ def run_service(
     logger.info("stopped; the last snapshot is in %s", recovery)
 
 
-def warm_up(service: Service) -> None:
-    """Have all kernels compiled before the first record."""
+@contextmanager
+def around(service: Service, recovery: Path, metrics_port: int | None) -> Iterator[RecoveryConfig | None]:
+    """What holds while a service runs. `metrics_port`: instead of that of section [metrics], as two processes
+    cannot share it.
+    """
+    metrics = service.config.metrics
+    if metrics is not None and metrics_port is not None:
+        metrics = metrics.model_copy(update={"port": metrics_port})
     if COLD:
         logger.info("compiling kernels, once for this version: about a minute")
     service.warm_up()
+    gc.freeze()  # what start-up made stays; looking through it takes milliseconds, again and again
+    with (
+        hold_recovery(recovery) as store,
+        stop_on_signal(service.stop),
+        serve_metrics(metrics, service.source, service.figures),
+    ):
+        yield store
 
 
 def flow_of_process(build: Callable[[Config, Path | None, str], Service]) -> Dataflow:
@@ -115,22 +124,11 @@ def flow_of_process(build: Callable[[Config, Path | None, str], Service]) -> Dat
         raise RunError(
             "a flow of topics needs snapshots: python -m bytewax.run flows.live -r DIRECTORY -s 5 -b 0"
         )
-    warm_up(service)
-    _held.enter_context(hold_recovery(recovery))
     port = os.environ.get(METRICS_PORT_VARIABLE, "")
     if port and not port.isdigit():
         raise RunError(f"{METRICS_PORT_VARIABLE}={port}: must be the number of a port")
-    metrics = _metrics(service.config, int(port) if port else None)
-    _held.enter_context(serve_metrics(metrics, service.source, service.figures))
-    _held.enter_context(stop_on_signal(service.stop))
+    _held.enter_context(around(service, recovery, int(port) if port else None))
     return service.flow
-
-
-def _metrics(config: Config, port: int | None) -> Metrics | None:
-    """Section [metrics], at another port where one is named: two processes cannot share it."""
-    if config.metrics is None or port is None:
-        return config.metrics
-    return config.metrics.model_copy(update={"port": port})
 
 
 def _recovery_of_command_line(arguments: list[str]) -> Path | None:

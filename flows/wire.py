@@ -315,20 +315,12 @@ class _Refused:
         self.rows.append((message, reason, symbol))
 
     def letters(self) -> DeadLetters | None:
-        n = len(self.rows)
-        if not n:
+        if not self.rows:
             return None
-        nothing = np.zeros(n, np.int64)
-        return DeadLetters(
-            self.topic,
-            [symbol for _, _, symbol in self.rows],
-            np.array([reason for _, reason, _ in self.rows], np.uint8),
-            nothing,
-            nothing,
-            np.full((5, n), np.nan),
-            [message[3] or b"" for message, _, _ in self.rows],
-            places=[(message[0], message[1]) for message, _, _ in self.rows],
-        )
+        messages, reasons, symbols = (list(column) for column in zip(*self.rows, strict=True))
+        raw = [value or b"" for _, _, _, value in messages]
+        places = [(partition, offset) for partition, offset, _, _ in messages]
+        return DeadLetters.of_bytes(self.topic, symbols, reasons, raw, places)
 
 
 def _text(key: bytes | None) -> str:

@@ -1,5 +1,6 @@
 """Columnar items that flow through the graph. One item is one symbol and n >= 0 consecutive records of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,21 @@ class DeadLetters:
     raw: list[bytes]
     final: bool = False
     places: list[tuple[int, int]] | None = None
+
+    @classmethod
+    def of_bytes(
+        cls,
+        topic: str,
+        symbol: list[str],
+        reason: Sequence[int],
+        raw: list[bytes],
+        places: list[tuple[int, int]] | None = None,
+    ) -> "DeadLetters":
+        """Records that never had fields."""
+        n = len(reason)
+        nothing = np.zeros(n, np.int64)
+        codes = np.array(reason, np.uint8)
+        return cls(topic, symbol, codes, nothing, nothing, np.full((5, n), np.nan), raw, places=places)
 
     def __len__(self) -> int:
         return len(self.reason)

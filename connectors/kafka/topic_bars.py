@@ -334,7 +334,8 @@ class TopicReader:
 
     def _poll(self) -> None:
         self._wait_for_others()
-        found = self.consumer.consume(MESSAGES, POLL_SECONDS)
+        left = sum(lane.end - lane.read for lane in self.lanes.values())
+        found = self.consumer.consume(min(left, MESSAGES), POLL_SECONDS)  # else it waits at the end
         good = set(map(Message.error, found)) <= {None}
         messages = found if good else [message for message in found if message.error() is None]
         if messages:
@@ -433,14 +434,5 @@ def _by_symbol(instruments: Sequence[str], symbols: Int64s, times: Int64s, price
 
 
 def _letters(partition: int, refused: list[Letter]) -> DeadLetters:
-    n = len(refused)
-    return DeadLetters(
-        BARS,
-        [symbol for _, _, symbol, _ in refused],
-        np.array([reason for _, reason, _, _ in refused], np.uint8),
-        np.zeros(n, np.int64),
-        np.zeros(n, np.int64),
-        np.full((5, n), np.nan),
-        [record for *_, record in refused],
-        places=[(partition, offset) for offset, *_ in refused],
-    )
+    offsets, reasons, symbols, records = (list(column) for column in zip(*refused, strict=True))
+    return DeadLetters.of_bytes(BARS, symbols, reasons, records, [(partition, k) for k in offsets])

@@ -28,6 +28,17 @@ FIRST_OPEN = 1_699_972_200 * NS  # a Tuesday at half past two
 DAY_NS = 1440 * MINUTE_NS
 NEVER = 2**31  # the feed does not show this bar
 LETTERS = "ABCDEF"
+FAULTS = (
+    "reject",
+    "partial",
+    "delay",
+    "lose",
+    "duplicate",
+    "fill_after_cancel",
+    "unknown",
+    "vanish",
+    "bust",
+)
 NONE = -1
 
 
@@ -323,19 +334,8 @@ def _breakers(draw: Draw) -> dict[str, Any]:
 def _faults(draw: Draw) -> dict[str, Any] | None:
     if draw.chance(0.2):
         return None
-    kinds = (
-        "reject",
-        "partial",
-        "delay",
-        "lose",
-        "duplicate",
-        "fill_after_cancel",
-        "unknown",
-        "vanish",
-        "bust",
-    )
     most = draw.pick(0.02, 0.2, 0.6)
-    shares = {kind: draw.share(0, most) for kind in kinds if draw.chance(0.4)}
+    shares = {kind: draw.share(0, most) for kind in FAULTS if draw.chance(0.4)}
     return {"seed": draw.whole(0, 2**31), "delay_seconds": draw.pick(1, 20, 90, 900), **shares}
 
 

@@ -14,24 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.simulation.run import Finding
-from flows.simulation.scenario import NEVER, Int64s, Market, Scenario
+from flows.simulation.scenario import FAULTS, NEVER, Int64s, Market, Scenario
 from schemas.codes import Verdict
 from schemas.config import MINUTE_NS, Config
 from schemas.sessions import Sessions
 
 Check = Callable[[Scenario], Finding | None]
 
-FAULTS = (
-    "reject",
-    "partial",
-    "delay",
-    "lose",
-    "duplicate",
-    "fill_after_cancel",
-    "unknown",
-    "vanish",
-    "bust",
-)
 MOST_TRIES = 2_000
 MOST_PIECES = 64  # that the events are cut into
 END_NS = 2**62
