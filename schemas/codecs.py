@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from schemas.codes import DeadLetter
-from schemas.records import MICRO, Names, Record, dtype_of, fields_of, order_ids
+from schemas.records import MICRO, Names, Record, dtype_of, fields_of, order_id_texts
 
 MAX_BYTES = 64 * 1024
 """Longest wire form of a record."""
@@ -302,8 +302,7 @@ def _order_ids(model: type[Record], rows: NDArray[Any], names: Names) -> list[st
     """Derived client order ids, empty where the model has none."""
     if all(kind.name != "order_id" for _, kind, _ in fields_of(model)):
         return [""] * len(rows)
-    ids: list[str] = order_ids(rows, names).to_pylist()
-    return ids
+    return order_id_texts(rows, names)
 
 
 def _indices(field: str, values: Sequence[str], names: Sequence[str]) -> list[int]:

@@ -356,7 +356,7 @@ def _named_or_none(indices: NDArray[np.int64], names: Sequence[str]) -> pa.Array
 
 def order_ids(rows: NDArray[Any], names: Names) -> pa.Array:
     """Client order ids: ACCOUNT-SYMBOL-NANOSECONDS-INTENT-ATTEMPT, a pure function of the decision behind the
-    order. The only place that knows their form.
+    order.
     """
     import pyarrow.compute as pc
 
@@ -370,6 +370,16 @@ def order_ids(rows: NDArray[Any], names: Names) -> pa.Array:
         pa.array(rows["attempt"]).cast(pa.string()),
         "-",
     )
+
+
+def order_id_texts(rows: NDArray[Any], names: Names) -> list[str]:
+    """The same as texts, which a few rows get sooner than as an Arrow array."""
+    instruments = (*names.instruments, "")  # -1 is none
+    fields = (rows[name].tolist() for name in ("instrument", "order_ns", "intent", "attempt"))
+    return [
+        f"{names.account}-{instruments[instrument]}-{order_ns}-{codes.Intent(intent).name.lower()}-{attempt}"
+        for instrument, order_ns, intent, attempt in zip(*fields, strict=True)
+    ]
 
 
 def to_arrow(model: type[Record], rows: NDArray[Any], names: Names) -> pa.Table:
