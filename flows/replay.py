@@ -34,8 +34,9 @@ from schemas.topics import BARS
 
 WINDOW_ROWS = 1 << 15
 WINDOW_ROWS_A_SYMBOL = 1 << 10
-"""Rows read at a time, the larger of the two: few enough for memory and for reading ahead, enough for each
-symbol that the fixed cost of a step does not count. Changes no result.
+TOPIC_WINDOW_ROWS = 1 << 17
+"""Rows read at a time, the largest of these, the last for a topic alone: few enough for memory and for
+reading ahead, enough for each symbol that the fixed cost of a step does not count. Changes no result.
 """
 
 
@@ -120,7 +121,7 @@ def prepare_topic(
         config.instruments,
         setup.sessions,
         lambda keys, values: bar_rows(keys, values, config),
-        window_rows=window_rows or _window_rows(config),
+        window_rows=window_rows or max(TOPIC_WINDOW_ROWS, _window_rows(config)),
     )
     bar_rows([], [], config)  # compiles
     progress = Progress(Event())
