@@ -31,7 +31,7 @@ from schemas.codes import ControlAction
 from schemas.commands import Command
 from schemas.config import NS, Config, ConfigError
 from schemas.records import MAX_INT
-from schemas.topics import ALERTS, BARS, DECISIONS, JOURNAL, ORDERS
+from schemas.topics import ALERTS, BARS, DEAD_LETTERS, DECISIONS, JOURNAL, ORDERS
 
 OUTPUTS = (ORDERS, DECISIONS, ALERTS)
 
@@ -48,7 +48,8 @@ def live(config: Config, control: Path | None = None, shard: str = "") -> Servic
     topics = shard_topics(shard, kafka.bars_partitions, kafka.account_partition)
     settings = client_settings(kafka, "live")
     check_broker(settings)
-    require(kafka, AdminClient(settings))
+    decided = OUTPUTS if JOURNAL in topics else ()
+    require(kafka, AdminClient(settings), {*topics, *decided, JOURNAL, DEAD_LETTERS})
     stop, account = Event(), config.account.id
     figures = Figures()
     source: KafkaSource[Any] = KafkaSource(

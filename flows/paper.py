@@ -40,7 +40,7 @@ def paper(config: Config) -> Service:
     setup = Setup.of(config, paper=True)
     settings = client_settings(kafka, "paper")
     check_broker(settings)
-    require(kafka, AdminClient(settings))
+    require(kafka, AdminClient(settings), (JOURNAL, ORDERS))
     stop, account, figures = Event(), config.account.id, Figures()
     partition = [kafka.account_partition]
     source: KafkaSource[Any] = KafkaSource(

@@ -1,7 +1,7 @@
 """The topics of a deployment: what they must be, what they are, and how they come to be."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -22,6 +22,7 @@ DAY_MS = 86_400_000
 FOR_EVER = -1
 BARS_DAYS, DEAD_LETTERS_DAYS = 400, 90
 ANSWER_SECONDS, ATTEMPT_SECONDS = 30, 0.1
+RIGHTS = "and deploy/kafka/README.md says which rights each process needs"
 CREATED, THERE, MISSING, DIFFERENT = "created", "there", "missing", "different"
 
 _MOMENTARY = {
@@ -67,22 +68,27 @@ def wanted(kafka: Kafka) -> list[TopicSpec]:
     ]
 
 
-def listing(kafka: Kafka, admin: AdminClient) -> list[TopicRow]:
-    """The topics as they are. Raises `KafkaProblem` where the brokers do not say."""
+def listing(kafka: Kafka, admin: AdminClient, names: Collection[str] | None = None) -> list[TopicRow]:
+    """The topics as they are, all or those of `names` (without prefix). Raises `KafkaProblem` where the
+    brokers do not say.
+    """
+    specs = wanted(kafka)
+    if names is not None:
+        specs = [spec for spec in specs if spec.name.removeprefix(kafka.prefix) in names]
     deadline = time.monotonic() + ANSWER_SECONDS
     while True:
         try:
-            return _listing(kafka, admin)
+            return _listing(kafka, admin, specs)
         except KafkaException as error:
             problem = error.args[0]
         # A topic is known a moment before its leaders are.
         if problem.code() not in _MOMENTARY or time.monotonic() > deadline:
-            raise KafkaProblem(f"the topics cannot be listed: {problem.str()}")
+            rights = f", {RIGHTS}" if problem.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED else ""
+            raise KafkaProblem(f"the topics cannot be listed: {problem.str()}{rights}")
         time.sleep(ATTEMPT_SECONDS)
 
 
-def _listing(kafka: Kafka, admin: AdminClient) -> list[TopicRow]:
-    specs = wanted(kafka)
+def _listing(kafka: Kafka, admin: AdminClient, specs: Sequence[TopicSpec]) -> list[TopicRow]:
     known = admin.list_topics(timeout=ANSWER_SECONDS).topics
     there = {spec.name: known[spec.name] for spec in specs if spec.name in known}
     for topic in there.values():
@@ -98,13 +104,16 @@ def _listing(kafka: Kafka, admin: AdminClient) -> list[TopicRow]:
     ]
 
 
-def require(kafka: Kafka, admin: AdminClient) -> None:
-    """Raises `KafkaProblem` unless every topic is there, and as it must be."""
-    rows = listing(kafka, admin)
+def require(kafka: Kafka, admin: AdminClient, names: Collection[str] | None = None) -> None:
+    """Raises `KafkaProblem` unless the topics, all or those of `names`, are there, and as they must be."""
+    rows = listing(kafka, admin, names)
     _refuse_problems(rows)
     missing = [row.name for row in rows if row.state == MISSING]
     if missing:
-        raise KafkaProblem(f"no topic {', '.join(missing)}; `sluice topics ensure` creates what is missing")
+        raise KafkaProblem(
+            f"no topic {', '.join(missing)}, or no right to see it; `sluice topics ensure` creates what is "
+            f"missing, {RIGHTS}"
+        )
 
 
 def ensure(kafka: Kafka, admin: AdminClient) -> list[TopicRow]:

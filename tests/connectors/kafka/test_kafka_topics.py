@@ -72,7 +72,7 @@ def test_what_the_account_wrote_is_kept_for_ever() -> None:
 
 def test_missing_topics_are_created_once(kafka: Kafka, admin: AdminClient) -> None:
     assert [row.state for row in listing(kafka, admin)] == [MISSING] * 6
-    with pytest.raises(KafkaProblem, match="`sluice topics ensure` creates what is missing"):
+    with pytest.raises(KafkaProblem, match="`sluice topics ensure` creates what is"):
         require(kafka, admin)
     created = ensure(kafka, admin)
     assert [row.name for row in created] == [kafka.prefix + name for name in NAMES]
@@ -88,6 +88,9 @@ def test_one_that_is_missing_is_created_beside_the_others(kafka: Kafka, admin: A
     alerts = f"{kafka.prefix}alerts"
     admin.delete_topics([alerts])[alerts].result()
     wait_until(lambda: alerts not in admin.list_topics(timeout=10).topics)
+    require(kafka, admin, ["bars", "journal"])
+    with pytest.raises(KafkaProblem, match=f"no topic {alerts}, or no right to see it"):
+        require(kafka, admin, ["journal", "alerts"])
     assert [row.state for row in ensure(kafka, admin)] == [THERE] * 4 + [CREATED, THERE]
 
 
