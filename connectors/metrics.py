@@ -64,6 +64,13 @@ class _Reading(Collector):
     def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
         source = self.source
         yield CounterMetricFamily("sluice_polls", "calls of the input", value=source.polls)
+        yield CounterMetricFamily("sluice_epochs", "epochs that have ended", value=source.epochs)
+        yield CounterMetricFamily(
+            "sluice_epoch_stall_seconds", "time without a poll at the ends of epochs", value=source.stalled
+        )
+        yield GaugeMetricFamily(
+            "sluice_longest_epoch_stall_seconds", "the most of one epoch", value=source.longest_stall
+        )
         yield GaugeMetricFamily(
             "sluice_newest_record_age_seconds",
             "age of the newest record read, by its timestamp at the broker; 0 before the first",

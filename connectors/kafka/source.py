@@ -9,7 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from threading import Event
 from time import monotonic, time_ns
 from typing import Any, Generic, TypeVar
@@ -30,9 +30,9 @@ ANSWER_SECONDS = 10.0
 ENDS_SECONDS = 1.0
 COUNTERS_SECONDS = 1.0
 
-# A poll never waits, so how often it is made decides the latency. Far apart is no way to save work: an
-# awakening that is far away makes every other worker wait with this one.
-IDLE = timedelta(milliseconds=1)
+# A poll that finds nothing waits this long for a message, and takes it as it comes. Longer is no way to save
+# work: every other worker, and what this one has under way, waits with it.
+WAIT_SECONDS = 0.001
 
 READING = {
     "group.id": "sluice",  # the library wants one; no group is joined, and no offset is kept at the broker
@@ -88,7 +88,9 @@ class KafkaSource(FixedPartitionedSource[Item, dict[str, Any]]):
 
     Counters, for metrics, in the process in which the part was built: `polls`; `messages` handed on, by
     topic; `positions` (next offset) and `high_watermarks` by topic and partition; `newest_ms`, the timestamp
-    of the newest message in milliseconds (the largest over the partitions), 0 before the first.
+    of the newest message in milliseconds (the largest over the partitions), 0 before the first; `epochs`
+    that have ended, the seconds in which nothing was read for that, `stalled`, and the most of one,
+    `longest_stall`.
     """
 
     def __init__(
@@ -127,6 +129,9 @@ class KafkaSource(FixedPartitionedSource[Item, dict[str, Any]]):
         self.positions: dict[Place, int] = {}
         self.high_watermarks: dict[Place, int] = {}
         self.newest_ms = 0
+        self.epochs = 0
+        self.stalled = 0.0
+        self.longest_stall = 0.0
 
     @property
     def places(self) -> list[Place]:
@@ -190,16 +195,19 @@ class _Part(StatefulSourcePartition[Item, dict[str, Any]]):
         self.ends = dict(source.high_watermarks) if source.until_end else {}
         self.ordering = _Ordering(source, consumer) if source.until_ordered else None
         self.tick_ns = tick_ns
-        self.awake: datetime | None = None
+        self.idle = False
         self.counted = monotonic()
+        self.epoch_ended: float | None = None
 
     def next_batch(self) -> list[Item]:
         source = self.source
         if source.stop.is_set() or self._ended():
             raise StopIteration
+        if self.epoch_ended is not None:
+            self._count_epoch(monotonic() - self.epoch_ended)
         source.polls += 1
         polled = self._poll()
-        self.awake = None if polled else datetime.now(UTC) + IDLE
+        self.idle = not polled
         if self.ordering is not None:
             polled = self.ordering.passed(polled, self.read)
         items = [item for part in polled for item in source.decode(part)]
@@ -214,9 +222,13 @@ class _Part(StatefulSourcePartition[Item, dict[str, Any]]):
         return self.ordering is None or self.ordering.empty
 
     def _poll(self) -> list[Polled]:
-        """What the consumer has ready, by partition."""
+        """What the consumer has ready, by partition. What the last poll found is on its way through the graph
+        at once; only then a poll waits.
+        """
         found: dict[tuple[str | None, int | None], list[Message]] = defaultdict(list)
-        for message in self.consumer.consume(MESSAGES, timeout=0):
+        first = self.consumer.poll(WAIT_SECONDS if self.idle else 0)
+        rest = self.consumer.consume(MESSAGES - 1, timeout=0)
+        for message in rest if first is None else [first, *rest]:
             error = message.error()
             if error is None:
                 found[message.topic(), message.partition()].append(message)
@@ -278,10 +290,21 @@ class _Part(StatefulSourcePartition[Item, dict[str, Any]]):
                 if high >= 0:  # unknown before the first fetch
                     source.high_watermarks[topic, partition] = high
 
-    def next_awake(self) -> datetime | None:
-        return self.awake
+    def _count_epoch(self, stall: float) -> None:
+        source, self.epoch_ended = self.source, None
+        source.epochs += 1
+        source.stalled += stall
+        source.longest_stall = max(source.longest_stall, stall)
+
+    def next_awake(self) -> datetime:
+        """At once: a poll waits by itself."""
+        return datetime.now(UTC)
 
     def snapshot(self) -> dict[str, Any]:
+        """Asked for at the end of an epoch; the next call for messages comes when every step has said its
+        own.
+        """
+        self.epoch_ended = monotonic()
         offsets: dict[str, dict[int, int]] = {}
         for (topic, partition), offset in self.source.positions.items():
             offsets.setdefault(topic, {})[partition] = offset

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from connectors.control_files import KILL
 from connectors.metrics import Figures, serve_metrics
 from flows.control_cli import PASSPHRASE, control_app
-from schemas.codecs import encode
+from schemas.codecs import decode, encode
 from schemas.codes import (
     AlertKind,
     ControlAction,
@@ -595,8 +595,9 @@ def test_the_wall_clock_ticks_into_the_journal_and_no_publisher_is_needed(start:
     began = time.time_ns()
     live = trading.live(shard="account")
     live.until(lambda: len(trading.messages(JOURNAL)) >= 3)
-    times = [tick.time_ns for tick in trading.records(JOURNAL, Tick)]
-    assert len(times) == len(trading.messages(JOURNAL))
+    ticks = [decode(Tick, value) for value in trading.messages(JOURNAL)]
+    times = [tick.time_ns for tick in ticks if isinstance(tick, Tick)]
+    assert len(times) == len(ticks)
     assert times == sorted(set(times))
     assert {at % 1_000_000_000 for at in times} == {0}
     assert began <= times[0] <= times[-1] <= time.time_ns()
@@ -630,13 +631,22 @@ def test_figures_are_those_of_the_topics(start: Start, session: Path) -> None:
     assert found["sluice_position", "1", JOURNAL] == trading.ends()[JOURNAL]
     lags = [value for (name, *_), value in found.items() if name == "sluice_lag_records"]
     assert lags == [0, 0, 0, 0]
-    assert live.figures()["sluice_polls_total",] > found["sluice_polls_total",] > 0
+    live.until(lambda: live.figures()["sluice_epochs_total",] > found["sluice_epochs_total",])
+    later = live.figures()
+    assert later["sluice_polls_total",] > found["sluice_polls_total",] > 0
+    assert 0 < later["sluice_longest_epoch_stall_seconds",] <= later["sluice_epoch_stall_seconds_total",] < 60
     assert 0 < found["sluice_newest_record_age_seconds",] < 600
 
 
 def test_figures_are_served_on_this_machine_alone_and_say_what_is_not_read_yet() -> None:
     source: Any = SimpleNamespace(
-        polls=7, newest_ms=0, positions={(BARS, 3): 5}, high_watermarks={(BARS, 3): 9}
+        polls=7,
+        newest_ms=0,
+        positions={(BARS, 3): 5},
+        high_watermarks={(BARS, 3): 9},
+        epochs=3,
+        stalled=0.5,
+        longest_stall=0.25,
     )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -648,3 +658,6 @@ def test_figures_are_served_on_this_machine_alone_and_say_what_is_not_read_yet()
     assert found["sluice_lag_records", "3", BARS] == 4
     assert found["sluice_position", "3", BARS] == 5
     assert found["sluice_polls_total",] == 7
+    assert found["sluice_epochs_total",] == 3
+    assert found["sluice_epoch_stall_seconds_total",] == 0.5
+    assert found["sluice_longest_epoch_stall_seconds",] == 0.25
