@@ -88,7 +88,7 @@ def replay(
         Path | None, typer.Argument(help="recording of bars, made by import or generate")
     ] = None,
     topic: Annotated[
-        bool, typer.Option("--topic", help="instead of a recording: the topic of bars of section [kafka]")
+        bool, typer.Option("--topic", help="instead of a recording: the topic of bars of section \\[kafka]")
     ] = False,
     out: OutOption = Path("out"),
     first: FirstOption = None,
@@ -178,7 +178,7 @@ def import_(
     first: FirstOption = None,
     last: LastOption = None,
     config: Annotated[
-        Path, typer.Option("--config", "-c", help="its [calendar] and [bars] judge the bars")
+        Path, typer.Option("--config", "-c", help="its \\[calendar] and \\[bars] judge the bars")
     ] = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:

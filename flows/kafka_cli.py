@@ -26,7 +26,7 @@ topics_app = typer.Typer(
 )
 
 ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="configuration of the deployment, with [kafka]")
+    Path, typer.Option("--config", "-c", help="configuration of the deployment, with \\[kafka]")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="print the topics as one JSON object, last")]
 

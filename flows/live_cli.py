@@ -22,7 +22,7 @@ from flows.service import grace_of, required, run_service
 LIVE_CONFIG = DEPLOY / "live.toml"
 
 ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="configuration with [live] and [kafka] (TOML)")
+    Path, typer.Option("--config", "-c", help="configuration with \\[live] and \\[kafka] (TOML)")
 ]
 RecoveryOption = Annotated[
     Path, typer.Option("--recovery", "-r", help="folder of snapshots; made when it is not there")

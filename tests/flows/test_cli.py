@@ -1,11 +1,17 @@
 """What a user sees who makes a mistake: one message that says what to do, exit code 2, no traceback."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from replay_fixtures import Ended, sluice, write_toml
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from flows.cli import app
 
 Configuration = Callable[..., dict[str, Any]]
 
@@ -120,3 +126,22 @@ def test_help_names_the_commands_and_their_options() -> None:
     options = ("--config", "--out", "--recovery", "--snapshot-seconds", "--workers", "--window-rows")
     for option in (*options, "--batch-bars", "--json"):
         assert option in of_replay.stdout
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command with its path."""
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+
+
+def test_help_shows_the_names_of_sections() -> None:
+    """In brackets, which the library takes for styles where they are not escaped."""
+    named = 0
+    for path, command in commands(get_command(app)):  # type: ignore[arg-type]
+        sections = set(re.findall(r"\[\w+\]", " ".join(getattr(p, "help", "") or "" for p in command.params)))
+        shown = CliRunner().invoke(app, [*path, "--help"]).output
+        assert [section for section in sections if section not in shown] == [], path
+        named += len(sections)
+    assert named > 8
