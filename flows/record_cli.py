@@ -20,8 +20,9 @@ def record_command(
     recording: Annotated[
         Path, typer.Argument(help="folder of the recording; made, or continued where it ends")
     ],
-    config: Annotated[Path, typer.Option("--config", "-c", help="configuration with \\[kafka] (TOML)")] = DEPLOY
-    / "live.toml",
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="configuration with \\[kafka] (TOML)")
+    ] = DEPLOY / "live.toml",
     until_end: Annotated[
         bool, typer.Option("--until-end", help="stop where the topics ended when this began")
     ] = False,

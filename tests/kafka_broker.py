@@ -9,12 +9,13 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from deploy.kafka.broker import Broker, BrokerError, fetch_jars, require_java
+from deploy.kafka.broker import Broker, BrokerError, fetch_jars, free_port, require_java
 
 SERVERS = "KAFKA_BOOTSTRAP_SERVERS"
 _missing: list[str] = []
@@ -79,6 +80,19 @@ def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     yield own
     own.stop()
     shutil.rmtree(folder / "data")
+
+
+def guarded_broker(folder: Path, protocol: str, more: dict[str, str]) -> tuple[Broker, str]:
+    """A broker with one more listener, SECURE, of a security protocol, and the address of that."""
+    port, controller, secure = free_port(), free_port(), f"127.0.0.1:{free_port()}"
+    ours = f"PLAINTEXT://127.0.0.1:{port}"
+    listeners = {
+        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        "listeners": f"{ours},CONTROLLER://127.0.0.1:{controller},SECURE://{secure}",
+        "advertised.listeners": f"{ours},SECURE://{secure}",
+        "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:{protocol}",
+    }
+    return Broker(folder, port, listeners | more), secure
 
 
 @pytest.fixture

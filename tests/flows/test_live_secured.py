@@ -3,8 +3,8 @@ deploy/kafka/README.md says it has to, and nothing else.
 """
 
 import re
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -26,11 +26,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from kafka_broker import guarded_broker
 from live_fixtures import Deployment, live_data, moments_of, record_days
-from replay_fixtures import ROOT, SLUICE, write_toml
+from replay_fixtures import ROOT, sluice, write_toml
 
+from connectors.config_file import load_config
 from connectors.kafka.client import SERVERS_VARIABLE, client_settings
-from deploy.kafka.broker import Broker, free_port
 from flows.publish import Followers, Publisher
 from flows.service import grace_of, required
 from schemas.records import Order
@@ -94,26 +95,30 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.PEM)
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority") / "files")
-
-
-@pytest.fixture(scope="module")
-def secured(
-    request: pytest.FixtureRequest, authority: Authority, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, str]]:
+@dataclass(frozen=True)
+class Secured:
     """A broker that authorises: where its owner is let in, and where a certificate is asked for."""
+
+    owner: str
+    address: str
+    authority: Authority
+
+    def login(self, process: str) -> Path:
+        """A configuration that logs in as a process of README's table, or as somebody else."""
+        properties = str(self.authority.properties(user_of(process)))
+        data = live_data(self.address, PREFIX, kafka__properties=properties)
+        return write_toml(self.authority.folder / f"{user_of(process)}.toml", data)
+
+
+@pytest.fixture(scope="module")
+def secured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """With the rights of README's table, and the topics."""
     request.getfixturevalue("own_broker_possible")
-    port, controller, secure = free_port(), free_port(), f"SECURE://127.0.0.1:{free_port()}"
-    guarded = Broker(
+    authority = Authority(tmp_path_factory.mktemp("authority") / "files")
+    guarded, address = guarded_broker(
         tmp_path_factory.mktemp("secured"),
-        port,
+        "SSL",
         {
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},{secure}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port},{secure}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SSL",
             "listener.name.secure.ssl.client.auth": "required",
             "listener.name.secure.ssl.keystore.type": "PEM",
             "listener.name.secure.ssl.keystore.location": str(authority.issue("broker")),
@@ -125,13 +130,17 @@ def secured(
         },
     )
     guarded.start()
-    yield guarded.bootstrap, secure.removeprefix("SECURE://")
+    owner = AdminClient({"bootstrap.servers": guarded.bootstrap})
+    for process in rights():
+        for made in owner.create_acls(list(acls(process))).values():
+            made.result(10)
+    made = Secured(guarded.bootstrap, address, authority)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(SERVERS_VARIABLE, raising=False)
+        ensured = sluice("topics", "ensure", "-c", made.login("topics ensure"))
+        assert ensured.code == 0, ensured
+        yield made
     guarded.stop()
-
-
-@pytest.fixture(autouse=True)
-def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(SERVERS_VARIABLE, raising=False)
 
 
 def rights() -> dict[str, list[str]]:
@@ -178,42 +187,15 @@ def user_of(process: str) -> str:
     return re.sub(r"\W+", "-", process)
 
 
-@pytest.fixture
-def as_user(secured: tuple[str, str], authority: Authority, tmp_path: Path) -> Callable[[str], Path]:
-    """A configuration that logs in as a process of README's table, or as somebody else."""
-
-    def configured(process: str) -> Path:
-        properties = str(authority.properties(user_of(process)))
-        data = live_data(secured[1], PREFIX, kafka__properties=properties)
-        return write_toml(tmp_path / f"{user_of(process)}.toml", data)
-
-    return configured
-
-
-def sluice(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [SLUICE, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=120, check=False
-    )
-
-
-def test_every_process_can_do_its_work_with_the_rights_of_its_row(
-    secured: tuple[str, str], as_user: Callable[[str], Path], tmp_path: Path
-) -> None:
-    owner = AdminClient({"bootstrap.servers": secured[0]})
-    for process in rights():
-        for made in owner.create_acls(list(acls(process))).values():
-            made.result(10)
-    for command in ("ensure", "list"):
-        done = sluice("topics", command, "-c", as_user(f"topics {command}"))
-        assert done.returncode == 0, done.stderr
-    with Deployment(tmp_path / "trading", secured[0], PREFIX) as trading:
-        market = trading.run("live", "market", shard="market", config=as_user(ROWS[0]))
-        account = trading.run("live", "account", shard="account", config=as_user(ROWS[1]))
-        paper = trading.run("paper", "paper", config=as_user("paper"))
-        terms, kafka = required(trading.config)
-        mine = kafka.model_copy(
-            update={"bootstrap_servers": secured[1], "properties": str(_properties(as_user("publish")))}
-        )
+def test_every_process_can_do_its_work_with_the_rights_of_its_row(secured: Secured, tmp_path: Path) -> None:
+    listed = sluice("topics", "list", "-c", secured.login("topics list"))
+    assert listed.code == 0, listed
+    with Deployment(tmp_path / "trading", secured.owner, PREFIX) as trading:
+        market = trading.run("live", "market", shard="market", config=secured.login(ROWS[0]))
+        account = trading.run("live", "account", shard="account", config=secured.login(ROWS[1]))
+        paper = trading.run("paper", "paper", config=secured.login("paper"))
+        terms, _ = required(trading.config)
+        mine = required(load_config(secured.login("publish")))[1]
         publishing = client_settings(mine, "publish")
         publisher = Publisher(publishing, trading.config, mine, grace_of(terms))
         followers = Followers([p.url for p in (market, account, paper)], publishing, PREFIX)
@@ -226,47 +208,36 @@ def test_every_process_can_do_its_work_with_the_rights_of_its_row(
         for process in (market, account, paper):
             code, said = process.end()
             assert code == 0, said
-    recorded = sluice("record", tmp_path / "days", "-c", as_user("record"), "--until-end")
-    assert recorded.returncode == 0, recorded.stderr
-    verified = sluice("verify", tmp_path / "days", "-c", as_user("record"))
-    assert verified.returncode == 0, verified.stdout + verified.stderr
-
-
-def _properties(config: Path) -> Path:
-    return Path(re.findall(r'properties = "(.+)"', config.read_text())[0])
+    recorder = secured.login("record")
+    for command in (("record", tmp_path / "days", "--until-end"), ("verify", tmp_path / "days")):
+        ended = sluice(*command, "-c", recorder)
+        assert ended.code == 0, ended
 
 
 @pytest.mark.parametrize("process", [row for row in ROWS if row != ROWS[1]])
-def test_only_the_account_may_write_orders(
-    secured: tuple[str, str], as_user: Callable[[str], Path], process: str
-) -> None:
+def test_only_the_account_may_write_orders(secured: Secured, process: str) -> None:
     errors: list[KafkaError | None] = []
-    settings = {"bootstrap.servers": secured[1], "log_level": 0}
-    lines = _properties(as_user(process)).read_text().split()
-    producer = Producer(settings | dict(line.split("=", 1) for line in lines))
+    _, kafka = required(load_config(secured.login(process)))
+    producer = Producer(client_settings(kafka, "thief"))
     producer.produce(PREFIX + ORDERS, b"{}", b"live", 1, on_delivery=lambda error, _: errors.append(error))
     producer.flush(30)
     assert [error and error.code() for error in errors] == [KafkaError.TOPIC_AUTHORIZATION_FAILED]
 
 
-def test_who_has_no_rights_is_told_so(as_user: Callable[[str], Path], tmp_path: Path) -> None:
-    done = sluice("live", "-c", as_user("stranger"), "-r", tmp_path / "db")
-    assert done.returncode == 2
-    assert "or no right to see it" in done.stderr
-    assert "deploy/kafka/README.md says which rights each process needs" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_who_has_no_rights_is_told_so(secured: Secured, tmp_path: Path) -> None:
+    ended = sluice("live", "-c", secured.login("stranger"), "-r", tmp_path / "db")
+    assert ended.code == 2
+    assert "or no right to see it" in ended.stderr
+    assert "deploy/kafka/README.md says which rights each process needs" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
-def test_who_has_no_certificate_is_told_so(
-    secured: tuple[str, str], authority: Authority, tmp_path: Path
-) -> None:
+def test_who_has_no_certificate_is_told_so(secured: Secured, tmp_path: Path) -> None:
     properties = tmp_path / "bare.properties"
-    properties.write_text(f"security.protocol=SSL\nssl.ca.location={authority.folder / 'ca.pem'}\n")
-    config = write_toml(
-        tmp_path / "bare.toml", live_data(secured[1], PREFIX, kafka__properties=str(properties))
-    )
-    done = sluice("live", "-c", config, "-r", tmp_path / "db")
-    assert done.returncode == 2
-    assert secured[1] in done.stderr
-    assert "[kafka] properties" in done.stderr
-    assert "Traceback" not in done.stderr
+    properties.write_text(f"security.protocol=SSL\nssl.ca.location={secured.authority.folder / 'ca.pem'}\n")
+    data = live_data(secured.address, PREFIX, kafka__properties=str(properties))
+    ended = sluice("live", "-c", write_toml(tmp_path / "bare.toml", data), "-r", tmp_path / "db")
+    assert ended.code == 2
+    assert secured.address in ended.stderr
+    assert "[kafka] properties" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -9,7 +9,7 @@ from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient
 from hypothesis import given
 from hypothesis import strategies as st
-from kafka_broker import KafkaBroker
+from kafka_broker import KafkaBroker, guarded_broker
 
 from connectors.kafka import client
 from connectors.kafka.client import (
@@ -20,7 +20,7 @@ from connectors.kafka.client import (
     client_settings,
     read_properties,
 )
-from deploy.kafka.broker import Broker, free_port
+from deploy.kafka.broker import free_port
 from schemas.config import Kafka
 
 RIGHT, WRONG = "right-horse-battery", "wrong-donkey-staple"
@@ -169,17 +169,10 @@ def test_loud_while_no_broker_is_there_and_once_it_is_back(
 def locked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a broker that lets in only who knows the password."""
     request.getfixturevalue("own_broker_possible")
-    port, controller, secure = free_port(), free_port(), f"SECURE://127.0.0.1:{free_port()}"
-    guarded = Broker(
+    guarded, address = guarded_broker(
         tmp_path_factory.mktemp("locked"),
-        port,
+        "SASL_PLAINTEXT",
         {
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},{secure}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port},{secure}",
-            "listener.security.protocol.map": (
-                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_PLAINTEXT"
-            ),
             "sasl.enabled.mechanisms": "PLAIN",
             "listener.name.secure.plain.sasl.jaas.config": (
                 f'org.apache.kafka.common.security.plain.PlainLoginModule required user_sluice="{RIGHT}";'
@@ -187,7 +180,7 @@ def locked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         },
     )
     guarded.start()
-    yield secure.removeprefix("SECURE://")
+    yield address
     guarded.stop()
 
 
