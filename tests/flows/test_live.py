@@ -125,7 +125,7 @@ def test_a_session_that_goes_on_in_other_shapes_says_the_same(
 ) -> None:
     trading = start(**A_BAD_VENUE)
     told = moments_of(session, trading.config, LAST)
-    trading.paper()
+    venue = trading.paper()
 
     def part(first: int, last: int, *processes: Process) -> None:
         trading.play(told[first:last])
@@ -137,8 +137,10 @@ def test_a_session_that_goes_on_in_other_shapes_says_the_same(
     # Shards read their topics from the beginning.
     shards = [trading.live(shard.partition(":")[0], shard=shard) for shard in ("market", "account")]
     part(12, 18, *shards)
-    part(18, 24, trading.live(bytewax=True, workers=2))  # goes on from a snapshot that is long behind
-    part(24, LAST, trading.live("anew"))
+    # Goes on from a snapshot that is long behind.
+    part(18, 24, trading.live(bytewax=True, workers=2), venue)
+    # The recovery directories are lost.
+    part(24, LAST, trading.live("anew"), trading.paper("paper-anew"))
     said = trading.said()
     assert undisturbed.differences(said) == []
     assert said.repeated_slices > 20
