@@ -1,6 +1,7 @@
 """The README is true: its graph is the graph, its guarantees have tests, its commands and strategies work."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -12,18 +13,21 @@ from typing import Any
 import polars as pl
 import pytest
 from bytewax.visualize import to_mermaid
+from kafka_broker import KafkaBroker
 
 from connectors.calendars import load_sessions
 from connectors.config_file import load_config
 from connectors.kafka.sinks import ExactlyOnceSink, JournalSink
 from connectors.kafka.source import KafkaSource
 from connectors.synthetic import Family, generate, write_synthetic
+from deploy.kafka.broker import free_port
 from flows.graph import Setup, Sinks, live_graph
 from flows.replay import prepare
 from operators.market_plan import market_plan
 from operators.registry import STRATEGIES
 
 ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FAMILY = Family("QQQ", (("QQQ", 1.0), ("TQQQ", 3.0), ("PSQ", -1.0), ("SQQQ", -3.0)))
 
@@ -90,7 +94,7 @@ def test_the_strategy_in_the_readme_runs(recording: Path, tmp_path: Path) -> Non
     mine = mine.replace('kind = "ema_cross"', 'kind = "dip"')
     mine = re.sub(r"parameters = \{.*\}", "parameters = { n = 30, depth = 0.001 }", mine)
     (tmp_path / "mine.toml").write_text(mine, encoding="utf-8")
-    command = [str(Path(sys.executable).with_name("sluice")), "replay", str(recording)]
+    command = [str(BIN / "sluice"), "replay", str(recording)]
     done = subprocess.run(
         [*command, "--config", "mine.toml", "--out", "out"],
         cwd=tmp_path,
@@ -118,13 +122,52 @@ def test_the_commands_for_bars_of_ones_own_work(tmp_path: Path) -> None:
     )
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
     commands = block("sluice import") + block("bytewax.run")
-    script = f"set -e\nPATH={Path(sys.executable).parent}:$PATH\n" + commands.replace("source ", "# source ")
+    script = f"set -e\nPATH={BIN}:$PATH\n" + commands.replace("source ", "# source ")
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "out" / "mine" / "orders.parquet").is_file()
     assert (tmp_path / "out" / "mine" / "summary.json").is_file()
+
+
+def test_the_commands_of_live_trading_work(broker: KafkaBroker, prefix: str, tmp_path: Path) -> None:
+    """With one session instead of three, on the broker of the tests."""
+    config = (ROOT / "deploy" / "live.toml").read_text(encoding="utf-8")
+    metrics, other = str(free_port()), str(free_port())
+    mine = config.replace("[kafka]", f'[kafka]\nprefix = "{prefix}"').replace("9400", metrics)
+    (tmp_path / "live.toml").write_text(mine, encoding="utf-8")
+    told = block("sluice topics ensure").partition("sluice topics")
+    commands = (told[1] + told[2]).replace("deploy/live.toml", "live.toml")
+    commands = commands.replace("9400", metrics).replace("9401", other).replace("2024-10-03", "2024-10-01")
+    script = f"set -e\nsluice generate out/demo/recording --days 2\n{commands}\nkill %1 %2\nwait"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        env={
+            **os.environ,
+            "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap,
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+        },
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr.count("stopped; the last snapshot is in db/") == 2
+    table = re.findall(r"│ (\w+).*?│ +([\d,]+) │ +([\d,]+) │ +0 │", done.stdout)
+    compared = {topic: int(n.replace(",", "")) for topic, n, equal in table if n == equal}
+    assert compared["orders"] > 0
+    assert compared["journal"] > 1500
+
+
+def test_the_runbook_watches_what_is_told() -> None:
+    runbook = (ROOT / "deploy" / "runbook.md").read_text(encoding="utf-8")
+    told = (ROOT / "connectors" / "metrics.py").read_text(encoding="utf-8")
+    watched = set(re.findall(r"sluice_\w+", runbook))
+    assert len(watched) > 4
+    assert [name for name in watched if f'"{name.removesuffix("_total")}"' not in told] == []
 
 
 @pytest.mark.parametrize("target", re.findall(r"make ([a-z-]+)", README))
