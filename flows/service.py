@@ -95,16 +95,13 @@ def around(service: Service, recovery: Path, metrics_port: int | None) -> Iterat
     metrics = service.config.metrics
     if metrics is not None and metrics_port is not None:
         metrics = metrics.model_copy(update={"port": metrics_port})
-    if COLD:
-        logger.info("compiling kernels, once for this version: about a minute")
-    service.warm_up()
-    gc.freeze()  # what start-up made stays; looking through it takes milliseconds, again and again
-    with (
-        hold_recovery(recovery) as store,
-        stop_on_signal(service.stop),
-        serve_metrics(metrics, service.source, service.figures),
-    ):
-        yield store
+    with hold_recovery(recovery) as store:
+        if COLD:
+            logger.info("compiling kernels, once for this version: about a minute")
+        service.warm_up()
+        gc.freeze()  # what start-up made stays; looking through it takes milliseconds, again and again
+        with stop_on_signal(service.stop), serve_metrics(metrics, service.source, service.figures):
+            yield store
 
 
 def flow_of_process(build: Callable[[Config, Path | None, str], Service]) -> Dataflow:
