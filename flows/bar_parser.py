@@ -10,8 +10,7 @@ bit.
 
 import json
 from collections.abc import Sequence
-from itertools import accumulate, repeat
-from typing import cast
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,10 +178,10 @@ class BarParser:
         self, keys: Sequence[bytes | None], values: Sequence[bytes | None]
     ) -> tuple[Int64s, Int64s, Float64s]:
         """Symbols (n,), `LEFT` where the other columns mean nothing; times (2, n), ns UTC; prices (5, n)."""
-        n = len(values)
-        records = [value or b"" for value in values] if None in values else cast("Sequence[bytes]", values)
-        symbols = np.fromiter(map(self.index.get, keys, repeat(LEFT)), np.int64, n)  # type: ignore[arg-type]
-        ends = np.cumsum(np.fromiter(map(len, records), np.int64, n))
+        n, find = len(values), self.index.get
+        records = [value or b"" for value in values]
+        symbols = np.array([find(key, LEFT) for key in keys], np.int64)  # type: ignore[arg-type]
+        ends = np.array(list(accumulate(map(len, records))), np.int64)
         times, prices = np.zeros((len(TIMES), n), np.int64), np.zeros((len(NUMBERS), n))
         data = np.frombuffer(b"".join(records), np.uint8)
         parse_bars(data, ends, symbols, *self.names, *self.parts, times, prices)

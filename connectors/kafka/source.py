@@ -227,8 +227,7 @@ class _Part(StatefulSourcePartition[Item, dict[str, Any]]):
         """
         found: dict[tuple[str | None, int | None], list[Message]] = defaultdict(list)
         first = self.consumer.poll(WAIT_SECONDS if self.idle else 0)
-        rest = self.consumer.consume(MESSAGES - 1, timeout=0)
-        for message in rest if first is None else [first, *rest]:
+        for message in () if first is None else (first, *self.consumer.consume(MESSAGES - 1, timeout=0)):
             error = message.error()
             if error is None:
                 found[message.topic(), message.partition()].append(message)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from operators.account_rules import account_rules
 from operators.account_state import COMMAND, LIMITS, Rules, records
 from schemas.codes import Breaker, ControlAction, ControlRefusal, Verdict
-from schemas.config import MINUTE_NS, NS, Config, parse_config
+from schemas.config import MINUTE_NS, NS, Config, Faults, parse_config
 from schemas.records import MICRO
 from schemas.sessions import Sessions
 
@@ -28,17 +28,7 @@ FIRST_OPEN = 1_699_972_200 * NS  # a Tuesday at half past two
 DAY_NS = 1440 * MINUTE_NS
 NEVER = 2**31  # the feed does not show this bar
 LETTERS = "ABCDEF"
-FAULTS = (
-    "reject",
-    "partial",
-    "delay",
-    "lose",
-    "duplicate",
-    "fill_after_cancel",
-    "unknown",
-    "vanish",
-    "bust",
-)
+FAULTS = tuple(name for name in Faults.model_fields if name not in ("seed", "delay_seconds"))
 NONE = -1
 
 

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from kafka_broker import guarded_broker
-from live_fixtures import Deployment, live_data, moments_of, record_days
+from live_fixtures import Deployment, Process, live_data, moments_of, record_days
 from replay_fixtures import ROOT, sluice, write_toml
 
 from connectors.config_file import load_config
@@ -40,7 +40,8 @@ from schemas.topics import ALERTS, BARS, DEAD_LETTERS, DECISIONS, JOURNAL, ORDER
 MOMENTS = 12
 PREFIX = "secured."
 ACCOUNT = "live"
-ROWS = ("live, market shards only", "live, account shard only", "paper", "record", "publish")
+WHOLE, MARKET, ACCOUNT_ONLY = "live", "live, market shards only", "live, account shard only"
+ROWS = (WHOLE, MARKET, ACCOUNT_ONLY, "paper", "record", "publish")
 TOPICS = (BARS, JOURNAL, ORDERS, DECISIONS, ALERTS, DEAD_LETTERS)
 OPERATIONS = {
     "create": AclOperation.CREATE,
@@ -132,8 +133,8 @@ def secured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     guarded.start()
     owner = AdminClient({"bootstrap.servers": guarded.bootstrap})
     for process in rights():
-        for made in owner.create_acls(list(acls(process))).values():
-            made.result(10)
+        for created in owner.create_acls(list(acls(process))).values():
+            created.result(10)
     made = Secured(guarded.bootstrap, address, authority)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(SERVERS_VARIABLE, raising=False)
@@ -191,30 +192,37 @@ def test_every_process_can_do_its_work_with_the_rights_of_its_row(secured: Secur
     listed = sluice("topics", "list", "-c", secured.login("topics list"))
     assert listed.code == 0, listed
     with Deployment(tmp_path / "trading", secured.owner, PREFIX) as trading:
-        market = trading.run("live", "market", shard="market", config=secured.login(ROWS[0]))
-        account = trading.run("live", "account", shard="account", config=secured.login(ROWS[1]))
-        paper = trading.run("paper", "paper", config=secured.login("paper"))
         terms, _ = required(trading.config)
         mine = required(load_config(secured.login("publish")))[1]
         publishing = client_settings(mine, "publish")
         publisher = Publisher(publishing, trading.config, mine, grace_of(terms))
-        followers = Followers([p.url for p in (market, account, paper)], publishing, PREFIX)
-        for moment in moments_of(record_days(tmp_path / "bars", 1, 3), trading.config)[:MOMENTS]:
-            publisher.bars(moment)
-            followers.wait(Event())
-            publisher.tick(moment)
-            followers.wait(Event())
-        assert len(trading.records(ORDERS, Order)) > 3
-        for process in (market, account, paper):
-            code, said = process.end()
-            assert code == 0, said
+        told = moments_of(record_days(tmp_path / "bars", 1, 3), trading.config)
+
+        def play(first: int, last: int, *processes: Process) -> None:
+            followers = Followers([p.url for p in processes], publishing, PREFIX)
+            before = len(trading.records(ORDERS, Order))
+            for moment in told[first:last]:
+                publisher.bars(moment)
+                followers.wait(Event())
+                publisher.tick(moment)
+                followers.wait(Event())
+            assert len(trading.records(ORDERS, Order)) > before + 3
+            for process in processes:
+                code, said = process.end()
+                assert code == 0, said
+
+        market = trading.run("live", "market", shard="market", config=secured.login(MARKET))
+        account = trading.run("live", "account", shard="account", config=secured.login(ACCOUNT_ONLY))
+        play(0, MOMENTS, market, account, trading.run("paper", "paper", config=secured.login("paper")))
+        whole = trading.run("live", "whole", config=secured.login(WHOLE))
+        play(MOMENTS, 2 * MOMENTS, whole, trading.run("paper", "paper", config=secured.login("paper")))
     recorder = secured.login("record")
     for command in (("record", tmp_path / "days", "--until-end"), ("verify", tmp_path / "days")):
         ended = sluice(*command, "-c", recorder)
         assert ended.code == 0, ended
 
 
-@pytest.mark.parametrize("process", [row for row in ROWS if row != ROWS[1]])
+@pytest.mark.parametrize("process", [row for row in ROWS if row not in (WHOLE, ACCOUNT_ONLY)])
 def test_only_the_account_may_write_orders(secured: Secured, process: str) -> None:
     errors: list[KafkaError | None] = []
     _, kafka = required(load_config(secured.login(process)))

@@ -72,7 +72,7 @@ def test_what_the_account_wrote_is_kept_for_ever() -> None:
 
 def test_missing_topics_are_created_once(kafka: Kafka, admin: AdminClient) -> None:
     assert [row.state for row in listing(kafka, admin)] == [MISSING] * 6
-    with pytest.raises(KafkaProblem, match="`sluice topics ensure` creates what is"):
+    with pytest.raises(KafkaProblem, match="`sluice topics ensure` creates what is missing"):
         require(kafka, admin)
     created = ensure(kafka, admin)
     assert [row.name for row in created] == [kafka.prefix + name for name in NAMES]
