@@ -101,15 +101,20 @@ def campaign(
     *,
     days: int = 1,
     last_bars: int = 0,
+    compiled: bool = True,
 ) -> Outcome:
-    """The same sessions twice, undisturbed and with deaths; `last_bars`: only so many, to the last close."""
-    setup = Setup.of(parse_config(live_data(bootstrap, prefix)), paper=False)
-    compile_kernels(setup)  # once and here, not in a process that others wait for
-    compile_venue(setup)
+    """The same sessions twice, undisturbed and with deaths; `last_bars`: only so many, to the last close.
+    Processes that are not `compiled` start at once, and are slower then.
+    """
+    if compiled:
+        setup = Setup.of(parse_config(live_data(bootstrap, prefix)), paper=False)
+        compile_kernels(setup)  # once and here, not in a process that others wait for
+        compile_venue(setup)
     began = time.monotonic()
     bars = record_days(folder / "recording", days, seed)
-    whole = Run(folder / "whole", bootstrap, f"{prefix}whole.", 0, seed).play(bars, last_bars, console)
-    killing = Run(folder / "killed", bootstrap, f"{prefix}killed.", kills, seed)
+    undisturbed = Run(folder / "whole", bootstrap, f"{prefix}whole.", 0, seed, compiled)
+    whole = undisturbed.play(bars, last_bars, console)
+    killing = Run(folder / "killed", bootstrap, f"{prefix}killed.", kills, seed, compiled)
     killed = killing.play(bars, last_bars, console)
     records = {name: len(rows) for name, rows in killed.said.items()}
     seconds = time.monotonic() - began
@@ -120,14 +125,14 @@ def campaign(
 class Run:
     """One session: both processes, their deaths, and what they said."""
 
-    def __init__(self, folder: Path, bootstrap: str, prefix: str, kills: int, seed: int):
+    def __init__(self, folder: Path, bootstrap: str, prefix: str, kills: int, seed: int, compiled: bool):
         folder.mkdir()
         self.kills = kills
         self.rng = random.Random(seed)
         data = live_data(bootstrap, prefix)
         self.config_path, self.config = write_toml(folder / "config.toml", data), parse_config(data)
         self.processes = [
-            Mortal(name, folder, self.config_path, port)
+            Mortal(name, folder, self.config_path, port, compiled)
             for name, port in zip(VICTIMS, (free_port(), free_port()), strict=True)
         ]
 
@@ -210,7 +215,7 @@ class Run:
 class Mortal:
     """`sluice live` or `sluice paper`, which comes back whenever it dies."""
 
-    def __init__(self, name: str, folder: Path, config: Path, port: int):
+    def __init__(self, name: str, folder: Path, config: Path, port: int, compiled: bool):
         self.name = name
         self.folder = folder
         self.fuse = folder / f"{name}.fuse"
@@ -218,6 +223,7 @@ class Mortal:
         options = ["-c", str(config), "-r", str(folder / f"{name}.db"), "--snapshot-seconds", "1"]
         self.command = [sys.executable, str(HERE / "mortal.py"), str(self.fuse), name, *options]
         self.command += ["--metrics-port", str(port)]
+        self.environment = {**os.environ, **({} if compiled else {"NUMBA_DISABLE_JIT": "1"})}
         self.deaths: Counter[str] = Counter()
         self.doomed = ""
         self.due = 0.0
@@ -227,7 +233,7 @@ class Mortal:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=log, cwd=HERE.parents[1], env=dict(os.environ)
+                self.command, stdout=log, stderr=log, cwd=HERE.parents[1], env=self.environment
             )
 
     def doom(self, point: str, delay: float) -> None:
